@@ -1,0 +1,321 @@
+import CLinux
+import Synchronization
+
+/// One worker's turn at the faults of one read.
+struct Turn: ~Copyable {
+    let thread: UnsafeMutablePointer<PoolThread>
+    let pool: PoolPointer
+    let memory: MemoryPointer
+    /// When the messages were read.
+    let read: UInt64
+    /// When the fault now being served got its turn.
+    private var start: UInt64
+    private(set) var hasPassedLead = false
+    /// The thread's messages, and the one that is served next.
+    private let count: Int
+    private var next = 0
+
+    init(
+        _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer,
+        count: Int
+    ) {
+        self.count = count
+        self.thread = thread
+        self.pool = pool
+        self.memory = memory
+        read = cl_now_ns()
+        start = read
+    }
+
+    /// What a fault turned out to need.
+    private enum Need {
+        /// It is settled, with contents that were at hand or with zeros (GUESTRAM_LATENCY_*), and so
+        /// are the granules up to `end`.
+        case nothing(Int, end: Int)
+        /// These granules are claimed, and their bytes must be fetched.
+        case bytes(Range<Int>)
+    }
+
+    mutating func serveAll() {
+        while next < count {
+            let message = thread.pointee.messages[next]
+            next &+= 1
+            guard message.event == CL_UFFD_EVENT_PAGEFAULT else { continue }
+            serve(address: message.arg.pagefault.address, flags: message.arg.pagefault.flags)
+        }
+    }
+
+    private mutating func serve(address: UInt64, flags: UInt64) {
+        count(flags)
+        memory.pointee.demand.wrappingAdd(1, ordering: .relaxed)
+        memory.pointee.events.lock()
+        guard let region = memory.pointee.regions.find(address: address),
+            region.pointee.isRegistered
+        else {
+            Orphans.answer(memory, address)
+            memory.pointee.events.unlock()
+            memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
+            return
+        }
+        let granule = Int((address &- region.pointee.address) >> region.pointee.granuleShift)
+        let window = Window.around(granule, region, memory.pointee.options.window)
+        switch look(region, granule, window, flags) {
+        case .nothing(let cause, let end):
+            let rest = end < window.upperBound
+            if rest { region.pointee.pins.wrappingAdd(1, ordering: .acquiringAndReleasing) }
+            memory.pointee.events.unlock()
+            record(flags, cause, fetched: 0)
+            memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
+            guard rest else { return }
+            fillRest(region, end..<window.upperBound)
+            region.pointee.pins.wrappingSubtract(1, ordering: .releasing)
+        case .bytes(let run):
+            region.pointee.pins.wrappingAdd(1, ordering: .acquiringAndReleasing)
+            memory.pointee.events.unlock()
+            bring(region, run, window, flags)
+            region.pointee.pins.wrappingSubtract(1, ordering: .releasing)
+        }
+    }
+
+    /// Before work that may block or takes long. Faults of the batch that were not served yet are
+    /// handed back: their threads fault again and are read by whoever leads next.
+    private mutating func passLead() {
+        guard !hasPassedLead else { return }
+        hasPassedLead = true
+        while next < count {
+            let message = thread.pointee.messages[next]
+            next &+= 1
+            guard message.event == CL_UFFD_EVENT_PAGEFAULT else { continue }
+            wake(
+                memory.pointee.workerUserfault, message.arg.pagefault.address & ~4095, 4096)
+        }
+        pool.pointee.baton.unlock()
+    }
+
+    private mutating func bring(
+        _ region: RegionPointer, _ run: Range<Int>, _ window: Range<Int>, _ flags: UInt64
+    ) {
+        var bring = Bring(thread, memory, region)
+        let delivery = bring.run(run) { passLead() }
+        if case .again(let stopped) = delivery {
+            memory.pointee.events.locked { put(region, stopped) }
+        }
+        record(
+            flags, bring.waited ? GUESTRAM_LATENCY_DISK : GUESTRAM_LATENCY_HIT,
+            fetched: bring.nanoseconds)
+        memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
+        guard case .done = delivery else { return }
+        if !bring.waited, let map = region.pointee.sourceMap {
+            // Where a read needs no waiting, the next faults may need no read.
+            map.pointee.look(
+                region.pointee.offset(of: run.lowerBound), now: start,
+                scratch: thread.pointee.staging.base)
+        }
+        guard run.upperBound < window.upperBound else { return }
+        fillRest(region, run.upperBound..<window.upperBound)
+    }
+
+    /// The rest of a window, for which nobody waits: what is absent is brought, what reads zero is
+    /// given zeros. Stops where anything stands in the way.
+    private mutating func fillRest(_ region: RegionPointer, _ rest: Range<Int>) {
+        // What takes long is done without the lead.
+        if rest.count > Limits.staging / 4096 { passLead() }
+        var next = rest.lowerBound
+        while next < rest.upperBound {
+            memory.pointee.events.lock()
+            let filled = fillFromMemory(region, next, rest)
+            if filled > next {
+                Residency.check(memory, region, signal: memory.pointee.queue.workerDescriptor)
+            }
+            memory.pointee.events.unlock()
+            if filled > next {
+                next = filled
+                continue
+            }
+            guard region.pointee.source.kind == .file, region.pointee.pages.claim(next) else { return }
+            let run = Window.claim(region, after: next, before: rest.upperBound)
+            var bring = Bring(thread, memory, region)
+            guard case .done = bring.run(run, beforeWaiting: { passLead() }) else { return }
+            next = run.upperBound
+        }
+    }
+
+    /// Fills from `first` on what needs no read. Returns how far it came. Under the event lock.
+    private func fillFromMemory(_ region: RegionPointer, _ first: Int, _ rest: Range<Int>) -> Int {
+        guard region.pointee.isRegistered else { return first }
+        let state = region.pointee.pages.state(first)
+        let run = Window.run(region, first, in: rest, of: state, limit: Limits.pagesPerHold)
+        switch state {
+        case PageState.present: return run.upperBound
+        case PageState.zero:
+            guard case .done = deliverZeros(memory.pointee.statistics, region, run) else {
+                return first
+            }
+            return run.upperBound
+        case PageState.absent where region.pointee.source.kind == .file:
+            guard
+                let (brought, delivery) = Direct.bring(
+                    memory, region, first, before: rest.upperBound, now: start),
+                case .done = delivery
+            else { return first }
+            return brought.upperBound
+        default: return first
+        }
+    }
+
+    /// Decides by the granule's state; what needs no bytes is done here. Under the event lock.
+    private func look(
+        _ region: RegionPointer, _ granule: Int, _ window: Range<Int>, _ flags: UInt64
+    ) -> Need {
+        while true {
+            let byte = region.pointee.pages[granule]
+            switch byte & PageState.mask {
+            case PageState.absent:
+                // Waits for the VMM's answer.
+                if byte & PageState.asked != 0 {
+                    return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+                }
+                if region.pointee.source.kind == .ownFile {
+                    let run = Window.run(
+                        region, granule, in: window, of: PageState.absent,
+                        limit: Limits.pagesPerHold)
+                    finish(region, mapOwn(memory.pointee.statistics, region, run))
+                    return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+                }
+                if let (run, delivery) = Direct.bring(
+                    memory, region, granule, before: window.upperBound, now: start)
+                {
+                    finish(region, delivery)
+                    guard case .done = delivery else {
+                        return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+                    }
+                    return .nothing(GUESTRAM_LATENCY_HIT, end: run.upperBound)
+                }
+                guard region.pointee.pages.claim(granule) else { continue }
+                return .bytes(Window.claim(region, after: granule, before: window.upperBound))
+            case PageState.filling:
+                // Whoever leaves `filling` will wake this fault's thread.
+                guard region.pointee.pages.replace(granule, byte, by: byte | PageState.waited)
+                else { continue }
+                memory.pointee.statistics.faultsWaited.count()
+                return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+            case PageState.zero:
+                let run = Window.run(
+                    region, granule, in: window, of: PageState.zero, limit: Limits.pagesPerHold)
+                let delivery = deliverZeros(memory.pointee.statistics, region, run)
+                finish(region, delivery)
+                guard case .done = delivery else {
+                    return .nothing(GUESTRAM_LATENCY_ZERO, end: window.upperBound)
+                }
+                return .nothing(GUESTRAM_LATENCY_ZERO, end: run.upperBound)
+            case PageState.present:
+                if flags & CL_UFFD_PAGEFAULT_FLAG_WP != 0 {
+                    unprotect(region, granule)
+                } else {
+                    memory.pointee.statistics.faultsPresent.count()
+                    finish(region, mapPresent(granule, region))
+                }
+                return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+            case PageState.poisoned:
+                poison(region, granule..<granule &+ 1)
+                return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+            default:
+                Orphans.answer(
+                    memory, region.pointee.address &+ region.pointee.offset(of: granule))
+                return .nothing(GUESTRAM_LATENCY_HIT, end: window.upperBound)
+            }
+        }
+    }
+
+    /// Present by our map, and yet a fault: its mapping was dropped, or the message is stale.
+    private func mapPresent(_ granule: Int, _ region: RegionPointer) -> Delivery {
+        let run = granule..<granule &+ 1
+        if region.pointee.allows(.continue) {
+            let delivery = mapCached(memory.pointee.statistics, region, run)
+            // Not even cached any more: its owner punched it out.
+            guard case .failed(_, EFAULT) = delivery else { return delivery }
+        }
+        return deliverZeros(memory.pointee.statistics, region, run)
+    }
+
+    /// The first write to a tracked page: it is dirty from now on.
+    private func unprotect(_ region: RegionPointer, _ granule: Int) {
+        region.pointee.dirty?.set(granule)
+        region.pointee.pages.clearFlags(granule, PageState.protected)
+        let outcome = mfill(
+            region, .writeprotect(false), at: region.pointee.offset(of: granule),
+            length: region.pointee.granule)
+        switch outcome.error {
+        case 0: break
+        case EAGAIN: put(region, granule)
+        default: wakeRun(region, granule..<granule &+ 1)
+        }
+    }
+
+    /// Under the event lock: what a delivery left undone.
+    private func finish(_ region: RegionPointer, _ delivery: Delivery) {
+        switch delivery {
+        case .done: break
+        case .again(let stopped): put(region, stopped)
+        case .failed(let stopped, let error):
+            PageErrors.take(
+                memory, region, stopped, error, signal: memory.pointee.queue.workerDescriptor)
+        }
+        Residency.check(memory, region, signal: memory.pointee.queue.workerDescriptor)
+    }
+
+    private func put(_ region: RegionPointer, _ granule: Int) {
+        Deferred.put(
+            memory, pool, region.pointee.address &+ region.pointee.offset(of: granule),
+            region.pointee.granule)
+    }
+
+    private func count(_ flags: UInt64) {
+        memory.pointee.statistics.faults.count()
+        if flags & CL_UFFD_PAGEFAULT_FLAG_WP != 0 {
+            memory.pointee.statistics.wp.count()
+        } else if flags & CL_UFFD_PAGEFAULT_FLAG_MINOR != 0 {
+            memory.pointee.statistics.minor.count()
+        } else {
+            memory.pointee.statistics.missing.count()
+        }
+    }
+
+    private mutating func record(_ flags: UInt64, _ cause: Int, fetched: UInt64) {
+        let end = cl_now_ns()
+        let kind =
+            flags & CL_UFFD_PAGEFAULT_FLAG_WP != 0
+            ? GUESTRAM_LATENCY_WP
+            : flags & CL_UFFD_PAGEFAULT_FLAG_MINOR != 0
+                ? GUESTRAM_LATENCY_MINOR : GUESTRAM_LATENCY_MISSING
+        memory.pointee.statistics.latencies.record(kind, end &- read)
+        memory.pointee.statistics.latencies.record(cause, end &- read)
+        memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_QUEUE, start &- read)
+        if fetched > 0 {
+            memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_FETCH, fetched)
+        }
+        memory.pointee.statistics.latencies.record(
+            GUESTRAM_LATENCY_FILL, end &- start &- fetched)
+        start = end
+    }
+}
+
+/// Faults at addresses that belong to no region any more.
+enum Orphans {
+    /// A part that mremap() took away is still registered, and nobody knows its contents: SIGBUS,
+    /// never zeros. What was unregistered meanwhile takes no POISON; its thread is woken. Where the
+    /// kernel has none (before Linux 6.6) it waits: woken, it would only fault again.
+    static func answer(_ memory: MemoryPointer, _ address: UInt64) {
+        guard memory.pointee.features & CL_UFFD_FEATURE_POISON != 0 else { return }
+        let userfault = memory.pointee.workerUserfault
+        var size: UInt64 = 4 << 10
+        while size <= 1 << 30 {
+            var done: UInt64 = 0
+            if standardPoison(userfault, address & ~(size &- 1), 0, size, false, &done) == 0 {
+                return
+            }
+            size <<= 9  // 4 KiB, 2 MiB, 1 GiB
+        }
+        wake(userfault, address & ~4095, 4096)
+    }
+}

@@ -1,0 +1,117 @@
+import CLinux
+import Synchronization
+
+/// The loop of a fault handler thread. Nothing in it, or below it, allocates or retains; it waits
+/// only in epoll_wait, for the lead, and for a source.
+enum Worker {
+    static func run(_ thread: UnsafeMutablePointer<PoolThread>) {
+        let pool = thread.pointee.pool
+        while true {
+            pool.pointee.baton.lock()
+            guard lead(thread, pool) else {
+                pool.pointee.baton.unlock()
+                return
+            }
+            // A fault that was put off after the lead was passed on: the leader may sleep without
+            // a limit, so it is tried again from here.
+            if pool.pointee.deferred.load(ordering: .acquiring) > 0 {
+                _ = cl_sleep_ns(Deferred.pause)
+                Deferred.retryAll(pool)
+            }
+        }
+    }
+
+    /// Serves until the lead was passed on (true; the baton is another's) or the pool stops (false).
+    private static func lead(
+        _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer
+    ) -> Bool {
+        var event = epoll_event()
+        while true {
+            if pool.pointee.stopping.load(ordering: .acquiring) { return false }
+            // With a fault put off nobody sleeps without a limit: the wake-up that it waits for may
+            // have come before.
+            let deferred = pool.pointee.deferred.load(ordering: .acquiring) > 0
+            let ready = cl_epoll_wait(pool.pointee.epoll, &event, 1, deferred ? 0 : -1)
+            if deferred {
+                if ready == 0 { _ = cl_sleep_ns(Deferred.pause) }
+                Deferred.retryAll(pool)
+            }
+            guard ready > 0, let memory = pool.pointee.hold(index(of: event)) else { continue }
+            let passed = drain(thread, pool, memory)
+            pool.pointee.drop(memory)
+            if passed { return true }
+        }
+    }
+
+    private static func index(of event: borrowing epoll_event) -> Int {
+        let data = withUnsafePointer(to: event) { cl_epoll_event_data($0) }
+        return data > UInt64(Pool.capacity) ? Pool.capacity : Int(data)
+    }
+
+    /// Reads what is there, applies the events, serves the faults. True when the lead was passed on.
+    private static func drain(
+        _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
+    ) -> Bool {
+        let messages = thread.pointee.messages
+        memory.pointee.events.lock()
+        // While fetches block, a worker takes one fault at a time: it would hoard the others. Not
+        // when an event is due: the kernel hands out faults before events.
+        let cold = memory.pointee.cold.load(ordering: .relaxed)
+        if cold > 0 { memory.pointee.cold.store(cold &- 1, ordering: .relaxed) }
+        let limit = cold > 0 && memory.pointee.deferredEnd == 0 ? 1 : PoolThread.batch
+        let bytes = cl_read(
+            memory.pointee.workerUserfault, messages, limit &* MemoryLayout<cl_uffd_msg>.size)
+        let count = bytes > 0 ? bytes / MemoryLayout<cl_uffd_msg>.size : 0
+        for index in 0..<count where messages[index].event != CL_UFFD_EVENT_PAGEFAULT {
+            KernelEvents.apply(messages[index], memory, pool)
+        }
+        memory.pointee.events.unlock()
+        guard count > 0 else { return false }
+
+        var turn = Turn(thread, pool, memory, count: count)
+        turn.serveAll()
+        return turn.hasPassedLead
+    }
+}
+
+/// Faults that an unread event stands in the way of.
+enum Deferred {
+    /// Before the next try: the thread that caused the event has to run first.
+    static let pause: UInt64 = 100_000
+
+    /// Remembers a fault, under the event lock.
+    static func put(_ memory: MemoryPointer, _ pool: PoolPointer, _ address: UInt64, _ length: UInt64) {
+        if memory.pointee.deferredEnd == 0 {
+            memory.pointee.deferredSince = cl_now_ns()
+            pool.pointee.deferred.wrappingAdd(1, ordering: .acquiringAndReleasing)
+        }
+        memory.pointee.deferredStart = min(memory.pointee.deferredStart, address)
+        memory.pointee.deferredEnd = max(memory.pointee.deferredEnd, address &+ length)
+        memory.pointee.statistics.faultsDeferred.count()
+    }
+
+    /// Wakes them all, so that they fault again: whoever can be served now will be.
+    static func retryAll(_ pool: PoolPointer) {
+        for index in 0..<pool.pointee.tableEnd.load(ordering: .acquiring) {
+            guard pool.pointee.deferred.load(ordering: .acquiring) > 0 else { return }
+            guard let memory = pool.pointee.hold(index) else { continue }
+            // Too soon, and the faults would come back before the event, which the kernel hands out
+            // last.
+            memory.pointee.events.locked {
+                if cl_now_ns() &- memory.pointee.deferredSince >= pause { retry(memory, pool) }
+            }
+            pool.pointee.drop(memory)
+        }
+    }
+
+    /// Under the event lock.
+    static func retry(_ memory: MemoryPointer, _ pool: PoolPointer) {
+        guard memory.pointee.deferredEnd > 0 else { return }
+        wake(
+            memory.pointee.workerUserfault, memory.pointee.deferredStart,
+            memory.pointee.deferredEnd &- memory.pointee.deferredStart)
+        memory.pointee.deferredStart = .max
+        memory.pointee.deferredEnd = 0
+        pool.pointee.deferred.wrappingSubtract(1, ordering: .acquiringAndReleasing)
+    }
+}

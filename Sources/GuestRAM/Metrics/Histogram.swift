@@ -1,0 +1,122 @@
+import CLinux
+import Synchronization
+
+/// Latencies in nanoseconds, in buckets 1/8 octave wide, from 64 ns to 17 s.
+struct Histogram: ~Copyable, @unchecked Sendable {
+    static let steps = 8
+    static let firstOctave = 6
+    static let octaves = 28
+    static let bucketCount = steps * octaves
+    private let buckets: UnsafeMutablePointer<Atomic<UInt32>>
+    let sum = Atomic<UInt64>(0)
+    let highest = Atomic<UInt64>(0)
+
+    /// Buckets of `Histogram.bytes` bytes, zeroed.
+    init(_ buckets: UnsafeMutablePointer<Atomic<UInt32>>) { self.buckets = buckets }
+
+    @inline(__always)
+    func record(_ nanoseconds: UInt64) {
+        buckets[Self.bucket(of: nanoseconds)].wrappingAdd(1, ordering: .relaxed)
+        sum.wrappingAdd(nanoseconds, ordering: .relaxed)
+        if nanoseconds > highest.load(ordering: .relaxed) {
+            highest.max(nanoseconds, ordering: .relaxed)
+        }
+    }
+
+    @inline(__always)
+    static func bucket(of nanoseconds: UInt64) -> Int {
+        guard nanoseconds >= 1 << UInt64(firstOctave) else { return 0 }
+        let octave = 63 &- nanoseconds.leadingZeroBitCount
+        let step = Int(truncatingIfNeeded: nanoseconds >> UInt64(octave &- 3)) & (steps &- 1)
+        return min((octave &- firstOctave) &* steps &+ step, bucketCount &- 1)
+    }
+
+    /// The first value above the bucket.
+    static func upperBound(of bucket: Int) -> UInt64 {
+        let octave = UInt64(bucket / steps + firstOctave)
+        return (1 << octave) + UInt64(bucket % steps + 1) << (octave - 3)
+    }
+
+    func add(to summary: inout LatencySummary) {
+        for bucket in 0..<Self.bucketCount {
+            summary.counts[bucket] += UInt64(buckets[bucket].load(ordering: .relaxed))
+        }
+        summary.sum += sum.now
+        summary.highest = max(summary.highest, highest.now)
+    }
+}
+
+/// One or several histograms, read.
+struct LatencySummary {
+    var counts = InlineArray<224, UInt64>(repeating: 0)
+    var sum: UInt64 = 0
+    var highest: UInt64 = 0
+
+    func give(to latency: inout guestram_latency_t) {
+        var count: UInt64 = 0
+        for bucket in 0..<Histogram.bucketCount { count += counts[bucket] }
+        latency.count = count
+        latency.sum_ns = sum
+        latency.max_ns = highest
+        latency.p50_ns = quantile(500, of: count)
+        latency.p90_ns = quantile(900, of: count)
+        latency.p99_ns = quantile(990, of: count)
+        latency.p999_ns = quantile(999, of: count)
+    }
+
+    private func quantile(_ thousandths: UInt64, of count: UInt64) -> UInt64 {
+        guard count > 0 else { return 0 }
+        let rank = max(1, (count * thousandths + 999) / 1000)
+        var seen: UInt64 = 0
+        for bucket in 0..<Histogram.bucketCount {
+            seen += counts[bucket]
+            if seen >= rank { return min(Histogram.upperBound(of: bucket), highest) }
+        }
+        return highest
+    }
+}
+
+/// All histograms of a memory, by number GUESTRAM_LATENCY_*.
+struct Latencies: ~Copyable, @unchecked Sendable {
+    static let count = Int(GUESTRAM_LATENCY_FILL) + 1
+    static let bytes =
+        count * (Histogram.bucketCount * MemoryLayout<UInt32>.stride
+            + MemoryLayout<Histogram>.stride)
+    private let buckets: UnsafeMutablePointer<Atomic<UInt32>>
+    private let histograms: UnsafeMutablePointer<Histogram>
+
+    init() {
+        let total = Self.count * Histogram.bucketCount
+        buckets = .allocate(capacity: total)
+        for index in 0..<total { (buckets + index).initialize(to: Atomic<UInt32>(0)) }
+        histograms = .allocate(capacity: Self.count)
+        for index in 0..<Self.count {
+            (histograms + index).initialize(
+                to: Histogram(buckets + index * Histogram.bucketCount))
+        }
+    }
+
+    deinit {
+        histograms.deinitialize(count: Self.count)
+        histograms.deallocate()
+        buckets.deallocate()
+    }
+
+    @inline(__always)
+    func record(_ which: Int, _ nanoseconds: UInt64) {
+        histograms[which].record(nanoseconds)
+    }
+
+    /// GUESTRAM_LATENCY_ALL is not recorded: every fault is one of three kinds.
+    func summarize(_ which: Int, into latency: inout guestram_latency_t) {
+        var summary = LatencySummary()
+        if which == GUESTRAM_LATENCY_ALL {
+            histograms[GUESTRAM_LATENCY_MISSING].add(to: &summary)
+            histograms[GUESTRAM_LATENCY_MINOR].add(to: &summary)
+            histograms[GUESTRAM_LATENCY_WP].add(to: &summary)
+        } else {
+            histograms[which].add(to: &summary)
+        }
+        summary.give(to: &latency)
+    }
+}

@@ -1,0 +1,70 @@
+import CLinux
+import Synchronization
+
+/// The source, mapped into this process, and which parts of it are known to be in the page cache.
+///
+/// Bytes that are in memory need not be read into a buffer first: COPY takes them from here. But it
+/// is issued under the event lock, and must not wait for the disk there. So it is aimed only at
+/// chunks that mincore() found cached a moment ago; a page that memory pressure takes away within
+/// that moment makes one COPY wait once, which is noticed, and the chunk is cold again.
+struct SourceMap: ~Copyable, @unchecked Sendable {
+    static let chunk: UInt64 = 512 << 10
+    /// How long a look is believed, in ticks of 2^24 ns (17 ms).
+    private static let belief: UInt32 = 32
+
+    let base: UnsafeMutableRawPointer
+    private let length: UInt64
+    /// Per chunk: the tick of the last look that found all of it cached; 0 for never.
+    private let seen: UnsafeMutablePointer<Atomic<UInt32>>
+    private let count: Int
+
+    init(_ source: Source, length: UInt64) throws(Errno) {
+        var address: UnsafeMutableRawPointer?
+        let result = cl_mmap(
+            &address, nil, Int(length), PROT_READ, MAP_SHARED, source.descriptor,
+            off_t(source.offset))
+        guard result == 0, let address else {
+            throw fail(-result, "the snapshot's memory file cannot be mapped: \(Errno(-result))")
+        }
+        _ = cl_madvise(address, Int(length), MADV_DONTFORK)
+        base = address
+        self.length = length
+        count = Int((length + Self.chunk - 1) / Self.chunk)
+        seen = .allocate(capacity: count)
+        for index in 0..<count { (seen + index).initialize(to: Atomic<UInt32>(0)) }
+    }
+
+    deinit {
+        _ = cl_munmap(base, Int(length))
+        seen.deallocate()
+    }
+
+    var ownMemory: Int { count * MemoryLayout<UInt32>.stride }
+
+    private static func tick(_ now: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: now >> 24) | 1 }
+
+    /// Where the chunk that holds the offset ends, if it is cached.
+    @inline(__always)
+    func cachedEnd(_ offset: UInt64, now: UInt64) -> UInt64? {
+        let index = Int(offset / Self.chunk)
+        let tick = seen[index].load(ordering: .relaxed)
+        guard tick != 0, Self.tick(now) &- tick < Self.belief else { return nil }
+        return min(length, UInt64(index &+ 1) &* Self.chunk)
+    }
+
+    /// Looks whether all of the chunk is cached. `scratch` holds a byte per page of a chunk.
+    func look(_ offset: UInt64, now: UInt64, scratch: UnsafeMutableRawPointer) {
+        let index = Int(offset / Self.chunk)
+        let start = UInt64(index) &* Self.chunk
+        let size = Int(min(Self.chunk, length &- start))
+        let pages = scratch.assumingMemoryBound(to: UInt8.self)
+        guard cl_mincore(base + Int(start), size, pages) == 0 else { return }
+        for page in 0..<size / 4096 where pages[page] & 1 == 0 { return }
+        seen[index].store(Self.tick(now), ordering: .relaxed)
+    }
+
+    /// A COPY from the chunk failed or had to wait.
+    func forget(_ offset: UInt64) {
+        seen[Int(offset / Self.chunk)].store(0, ordering: .relaxed)
+    }
+}
