@@ -1,0 +1,57 @@
+/* events.c: says what the library has to tell, as it happens. */
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+static void say_event(const struct machine *machine, const guestram_event_t *event) {
+    static const char *const names[] = {
+        [GUESTRAM_EVENT_PAGE_ERROR] = "memory cannot be read from the snapshot",
+        [GUESTRAM_EVENT_STALLED] = "the snapshot is slow to answer",
+        [GUESTRAM_EVENT_REMAPPED] = "memory was moved",
+        [GUESTRAM_EVENT_UNMAPPED] = "memory was unmapped",
+        [GUESTRAM_EVENT_DENIED] = "a fault handler was denied a system call",
+        [GUESTRAM_EVENT_REMAP_REFUSED] = "memory was moved away",
+    };
+    if (event->type == GUESTRAM_EVENT_RESIDENT)
+        say(machine, "event: all memory is resident\n");
+    else
+        say(machine, "event: %s: region %u, offset %#llx, %llu bytes%s%s\n",
+            event->type < sizeof names / sizeof *names && names[event->type] ? names[event->type]
+                                                                             : "unknown",
+            event->region, (unsigned long long)event->offset, (unsigned long long)event->length,
+            event->error ? ": " : "", event->error ? strerror(event->error) : "");
+}
+
+static void *events_thread(void *argument) {
+    struct machine *machine = argument;
+    struct pollfd fds[] = {{.fd = guestram_event_fd(machine->memory), .events = POLLIN},
+                           {.fd = machine->events_end, .events = POLLIN}};
+    guestram_event_t event = {.size = sizeof event};
+    do {
+        poll(fds, 2, -1);
+        while (!guestram_next_event(machine->memory, &event))
+            say_event(machine, &event);
+    } while (!fds[1].revents);
+    return NULL;
+}
+
+int events_start(struct machine *machine) {
+    machine->events_end = eventfd(0, EFD_CLOEXEC);
+    if (machine->events_end < 0 ||
+        pthread_create(&machine->events_thread, NULL, events_thread, machine)) {
+        machine_fail(machine, EXIT_FAILED, "no thread for events");
+        return -1;
+    }
+    return 0;
+}
+
+void events_stop(struct machine *machine) {
+    if (eventfd_write(machine->events_end, 1))
+        return;
+    pthread_join(machine->events_thread, NULL);
+    close(machine->events_end);
+}

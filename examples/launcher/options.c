@@ -1,0 +1,237 @@
+/* options.c: the command line but for -object. */
+#include "options.h"
+
+#include <guestram.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "workload.h"
+
+void options_help(void) {
+    puts(
+        "usage: guestram-launcher [option]...\n"
+        "Runs a small 64-bit guest whose RAM libguestram owns; saves it, restores it lazily.\n"
+        "\n"
+        "As QEMU:\n"
+        "  -m SIZE                   RAM, MiB unless a suffix K, M, G says otherwise (128M)\n"
+        "  -smp N                    vCPUs, 1...64 (1, or the snapshot's)\n"
+        "  -accel kvm|threads        threads: host threads do the guest's work, where there is\n"
+        "                            no /dev/kvm (kvm where it can be opened)\n"
+        "  -object BACKEND,id=ID[,size=SIZE][,...]\n"
+        "      memory-backend-ram          anonymous memory; share=on: a memfd\n"
+        "      memory-backend-memfd        share=on|off, hugetlb=on[,hugetlbsize=2M|1G]\n"
+        "      memory-backend-guest-memfd  slot=memfd (KVM takes its pages from the fd, no faults "
+        "are\n"
+        "                                  seen: always restored eagerly) or slot=plain (a plain\n"
+        "                                  memslot over its mapping)\n"
+        "      any: host-nodes=N[-M],policy=default|preferred|bind|interleave, reserve=on|off\n"
+        "  -machine memory-backend=ID  the backend that is the RAM\n"
+        "  -incoming file:DIR        restores the snapshot in DIR\n"
+        "  -help\n"
+        "\n"
+        "Its own:\n"
+        "  -restore lazy|eager       how -incoming brings the memory (lazy)\n"
+        "  -background RATE|max|off  fills the rest meanwhile, bytes per second (off)\n"
+        "  -run STEP[,STEP]...       what the guest does (tick,fill,tick,checksum; with -incoming\n"
+        "                            checksum, after the tick that it was saved before)\n"
+        "      fill[:SEED]           writes data and zero pages over its memory\n"
+        "      tick[:N]              counts up, and says so\n"
+        "      checksum[:each]       of all its memory; each: every vCPU all of it, in its order\n"
+        "      touch:PERCENT[:RUN]   of a random part, in runs of RUN pages (1)\n"
+        "      balloon:SIZE          gives memory back, and reads it as zeros\n"
+        "      resident              waits for the background fill\n"
+        "      sleep:MS\n"
+        "  -touch PERCENT            short for -run touch:PERCENT\n"
+        "  -seed N                   of the pattern and the random orders (1)\n"
+        "  -balloon discard|madvise  by guestram_discard(), or by madvise() (discard)\n"
+        "  -reader                   a host thread reads all RAM through the launcher's mapping\n"
+        "                            meanwhile\n"
+        "  -save DIR                 saves a snapshot after the last step\n"
+        "  -report text|json         json goes to standard output, all else to standard error\n"
+        "  -probe                    what this machine offers\n"
+        "  -sandbox-list             the system calls that a fault handler may make\n"
+        "\n"
+        "Exit status: 0 all held; 1 something failed; 2 usage; 3 the guest met a poisoned page;\n"
+        "4 the guest's memory was not what it should be.");
+}
+
+_Noreturn void usage(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("guestram-launcher: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputs("; -help lists the options\n", stderr);
+    va_end(arguments);
+    exit(EXIT_USAGE);
+}
+
+static unsigned parse_choice(const char *name, const char *text, const char *first,
+                             const char *second) {
+    if (strcmp(text, first) && strcmp(text, second))
+        usage("%s %s: it is %s or %s", name, text, first, second);
+    return !strcmp(text, second);
+}
+
+static uint64_t parse_percent(const char *text) {
+    char *end;
+    double percent = strtod(text, &end);
+    if (end == text || *end || !(percent >= 0.01 && percent <= 100))
+        usage("touch:%s: a percentage from 0.01 to 100 is needed", text);
+    return (uint64_t)(percent * 100 + 0.5);
+}
+
+static void add_phase(struct options *options, char *step) {
+    if (options->phase_count == MAX_PHASES)
+        usage("-run: at most %d steps", MAX_PHASES);
+    struct phase *phase = &options->phases[options->phase_count++];
+    char *argument = strchr(step, ':'), *second = NULL;
+    if (argument)
+        *argument++ = 0;
+    *phase = (struct phase){.run = 1};
+    if (!strcmp(step, "fill")) {
+        phase->kind = PHASE_FILL;
+        phase->amount = argument ? parse_number("fill", argument, UINT64_MAX) : options->seed;
+    } else if (!strcmp(step, "tick")) {
+        phase->kind = PHASE_TICK;
+        phase->amount = argument ? parse_number("tick", argument, 1u << 20) : 1;
+    } else if (!strcmp(step, "checksum")) {
+        phase->kind = argument ? PHASE_EACH : PHASE_CHECKSUM;
+        if (argument && strcmp(argument, "each"))
+            usage("-run checksum:%s: only checksum:each is known", argument);
+    } else if (!strcmp(step, "touch") && argument) {
+        phase->kind = PHASE_TOUCH;
+        if ((second = strchr(argument, ':')))
+            *second++ = 0;
+        phase->amount = parse_percent(argument);
+        phase->run = second ? parse_number("touch's run of pages", second, 1u << 18) : 1;
+        if (!phase->run)
+            usage("touch:%s:0: a run has one page at least", argument);
+    } else if (!strcmp(step, "balloon") && argument) {
+        phase->kind = PHASE_BALLOON;
+        phase->amount = parse_size("balloon", argument, 1);
+        if (!phase->amount)
+            usage("balloon:%s: a size above 0 is needed", argument);
+    } else if (!strcmp(step, "resident") && !argument) {
+        phase->kind = PHASE_RESIDENT;
+    } else if (!strcmp(step, "sleep") && argument) {
+        phase->kind = PHASE_SLEEP;
+        phase->amount = parse_number("sleep", argument, 3600 * 1000);
+    } else {
+        usage("-run: unknown step %s%s%s", step, argument ? ":" : "", argument ? argument : "");
+    }
+}
+
+static void add_phases(struct options *options, const char *text) {
+    char *copy = strdup(text), *rest = copy;
+    if (!copy)
+        abort();
+    for (char *step; (step = strsep(&rest, ","));)
+        add_phase(options, step);
+    free(copy);
+}
+
+static void check(struct options *options, const char *machine, const char *run,
+                  const char *touch) {
+    if (options->backend_given && !machine)
+        usage("-object id=%s is not used: add -machine memory-backend=%s", options->backend_id,
+              options->backend_id);
+    if (machine && (!options->backend_given || strcmp(machine, options->backend_id)))
+        usage("-machine memory-backend=%s: no -object has this id", machine);
+    if (options->backend_size && options->ram_size && options->backend_size != options->ram_size)
+        usage("-m says %llu bytes, -object id=%s size= says %llu",
+              (unsigned long long)options->ram_size, options->backend_id,
+              (unsigned long long)options->backend_size);
+    if (options->backend_size)
+        options->ram_size = options->backend_size;
+    if (options->type == GUESTRAM_GUEST_MEMFD && !options->plain_slot)
+        options->restore_mode = GUESTRAM_RESTORE_EAGER;
+    if (run && touch)
+        usage("-touch is short for -run touch:PERCENT: use one of the two");
+    if (touch) {
+        options->phases[0] = (struct phase){PHASE_TOUCH, parse_percent(touch), 1};
+        options->phase_count = 1;
+    } else {
+        add_phases(options, run ? run : options->incoming ? "checksum" : "tick,fill,tick,checksum");
+    }
+    for (unsigned i = 0; i < options->phase_count; i++) {
+        int kind = options->phases[i].kind;
+        if (kind == PHASE_RESIDENT && !options->background)
+            usage("-run resident would wait for ever: give -background too");
+        if ((kind == PHASE_FILL || kind == PHASE_BALLOON) && options->reader)
+            usage("-reader: the guest must not change its memory meanwhile");
+    }
+    if (options->reader && !options->incoming)
+        usage("-reader: without -incoming there is nothing to read");
+}
+
+void options_parse(struct options *options, int argc, char **argv) {
+    const char *machine = NULL, *run = NULL, *touch = NULL;
+    *options = (struct options){.type = GUESTRAM_ANON, .backend_id = "ram", .seed = 1};
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i][0] == '-' && argv[i][1] == '-' ? argv[i] + 1 : argv[i];
+        if (!strcmp(name, "-help") || !strcmp(name, "-h")) {
+            options->what = DO_HELP;
+            return;
+        }
+        if (!strcmp(name, "-probe")) {
+            options->what = DO_PROBE;
+            return;
+        }
+        if (!strcmp(name, "-sandbox-list")) {
+            options->what = DO_SANDBOX_LIST;
+            return;
+        }
+        if (!strcmp(name, "-reader")) {
+            options->reader = true;
+            continue;
+        }
+        const char *value = argv[i + 1];
+        if (!strcmp(name, "-m") && value) {
+            options->ram_size = parse_size("-m", value, 1 << 20);
+        } else if (!strcmp(name, "-smp") && value) {
+            options->vcpus = (unsigned)parse_number("-smp", value, GUEST_MAX_VCPUS);
+            if (!options->vcpus)
+                usage("-smp 0: one vCPU is the least");
+        } else if (!strcmp(name, "-accel") && value) {
+            options->accel =
+                parse_choice(name, value, "kvm", "threads") ? ACCEL_THREADS : ACCEL_KVM;
+        } else if (!strcmp(name, "-object") && value) {
+            object_parse(options, value);
+        } else if (!strcmp(name, "-machine") && value) {
+            if (strncmp(value, "memory-backend=", 15))
+                usage("-machine %s: only memory-backend=ID is known", value);
+            machine = value + 15;
+        } else if (!strcmp(name, "-incoming") && value) {
+            if (strncmp(value, "file:", 5) || !value[5])
+                usage("-incoming %s: file:DIR is needed", value);
+            options->incoming = value + 5;
+        } else if (!strcmp(name, "-restore") && value) {
+            options->restore_mode = parse_choice(name, value, "lazy", "eager")
+                                        ? GUESTRAM_RESTORE_EAGER
+                                        : GUESTRAM_RESTORE_LAZY;
+        } else if (!strcmp(name, "-background") && value) {
+            options->background = strcmp(value, "off");
+            options->background_rate = strcmp(value, "max") && options->background
+                                           ? parse_size(name, value, 1)
+                                           : UINT64_MAX;
+        } else if (!strcmp(name, "-run") && value) {
+            run = value;
+        } else if (!strcmp(name, "-touch") && value) {
+            touch = value;
+        } else if (!strcmp(name, "-seed") && value) {
+            options->seed = parse_number(name, value, UINT64_MAX);
+        } else if (!strcmp(name, "-balloon") && value) {
+            options->balloon_madvise = parse_choice(name, value, "discard", "madvise");
+        } else if (!strcmp(name, "-save") && value) {
+            options->save = value;
+        } else if (!strcmp(name, "-report") && value) {
+            options->json = parse_choice(name, value, "text", "json");
+        } else {
+            usage("%s: not an option, or its argument is missing", argv[i]);
+        }
+        i++;
+    }
+    check(options, machine, run, touch);
+}

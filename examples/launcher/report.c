@@ -1,0 +1,107 @@
+/* report.c: what the run took, for people and as JSON. */
+#include <stdio.h>
+
+#include "machine.h"
+
+static const char *type_name(const struct machine *machine) {
+    bool private = machine->info.flags & GUESTRAM_REGION_PRIVATE;
+    switch (machine->info.type) {
+    case GUESTRAM_ANON:
+        return "anon";
+    case GUESTRAM_SHMEM:
+        return private ? "shmem-private" : "shmem";
+    case GUESTRAM_HUGETLB:
+        return private ? "hugetlb-private" : "hugetlb";
+    default:
+        return "guest_memfd";
+    }
+}
+
+static const char *mode_name(const struct machine *machine) {
+    if (!machine->options->incoming)
+        return "none";
+    return machine->options->restore_mode == GUESTRAM_RESTORE_EAGER ? "eager" : "lazy";
+}
+
+static const char *fill_name(const struct machine *machine) {
+    static const char *const names[] = {"none", "lazy", "eager"};
+    return names[machine->info.fill % 3];
+}
+
+static double since_start_ms(const struct machine *machine, uint64_t ns) {
+    return ns ? (double)(ns - machine->started_ns) / 1e6 : 0;
+}
+
+static void report_text(const struct machine *machine, const guestram_stats_t *stats,
+                        const guestram_latency_t *latency) {
+    uint64_t total = stats->pages_total ? stats->pages_total : 1;
+    printf("\n%llu MiB of %s, %s, %u vCPU%s by %s\n",
+           (unsigned long long)(machine->info.length >> 20), type_name(machine),
+           machine->options->incoming ? mode_name(machine) : "fresh", machine->vcpu_count,
+           machine->vcpu_count == 1 ? "" : "s", machine->accel->name);
+    printf("  filled          %s: %s\n", fill_name(machine), machine->info.why);
+    printf("  first output    %10.1f ms, %.2f%% of the memory loaded by then\n",
+           since_start_ms(machine, machine->first_output_ns),
+           100.0 * (double)machine->loaded_at_first_output / (double)total);
+    if (machine->checksum_ns)
+        printf("  checksum        %10.1f ms, 0x%016llx, %s\n",
+               since_start_ms(machine, machine->checksum_ns), (unsigned long long)machine->checksum,
+               machine->checksum_ok ? "right" : "WRONG");
+    printf("  pages loaded    %10llu of %llu (%.1f%%), %llu zero, %llu poisoned\n",
+           (unsigned long long)stats->pages_loaded, (unsigned long long)stats->pages_total,
+           100.0 * (double)stats->pages_loaded / (double)total,
+           (unsigned long long)stats->pages_zeroed, (unsigned long long)stats->pages_poisoned);
+    printf("  read            %10.1f MiB in %llu reads\n", (double)stats->bytes_read / (1 << 20),
+           (unsigned long long)stats->reads);
+    printf("  faults          %10llu: %llu missing, %llu minor\n",
+           (unsigned long long)stats->faults, (unsigned long long)stats->missing,
+           (unsigned long long)stats->minor);
+    printf("  fault latency   %10.1f us p50, %.1f us p99\n", (double)latency->p50_ns / 1e3,
+           (double)latency->p99_ns / 1e3);
+}
+
+static void report_json(const struct machine *machine, const guestram_stats_t *stats,
+                        const guestram_latency_t *latency) {
+    printf("{\"accel\":\"%s\",\"vcpus\":%u,\"guest_memory_bytes\":%llu,\"type\":\"%s\","
+           "\"mode\":\"%s\",\"fill\":\"%s\"",
+           machine->accel->name, machine->vcpu_count, (unsigned long long)machine->info.length,
+           type_name(machine), mode_name(machine), fill_name(machine));
+    printf(",\"first_output_ms\":%.3f,\"checksum_ms\":%.3f,\"checksum\":\"0x%016llx\","
+           "\"checksum_ok\":%s",
+           since_start_ms(machine, machine->first_output_ns),
+           since_start_ms(machine, machine->checksum_ns), (unsigned long long)machine->checksum,
+           machine->checksum_ns && machine->checksum_ok ? "true" : "false");
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"pages_total", stats->pages_total},
+        {"pages_loaded", stats->pages_loaded},
+        {"pages_loaded_at_first_output", machine->loaded_at_first_output},
+        {"pages_copied", stats->pages_copied},
+        {"pages_zeroed", stats->pages_zeroed},
+        {"pages_continued", stats->pages_continued},
+        {"pages_poisoned", stats->pages_poisoned},
+        {"pages_discarded", stats->pages_discarded},
+        {"bytes_read", stats->bytes_read},
+        {"faults", stats->faults},
+        {"missing", stats->missing},
+        {"minor", stats->minor},
+        {"events_remove", stats->events_remove},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        printf(",\"%s\":%llu", numbers[i].name, (unsigned long long)numbers[i].value);
+    printf(",\"p50_us\":%.1f,\"p99_us\":%.1f}\n", (double)latency->p50_ns / 1e3,
+           (double)latency->p99_ns / 1e3);
+}
+
+void report(struct machine *machine) {
+    guestram_stats_t stats = {.size = sizeof stats};
+    guestram_latency_t latency = {.size = sizeof latency};
+    if (guestram_stats(machine->memory, &stats) ||
+        guestram_latency(machine->memory, GUESTRAM_LATENCY_ALL, &latency)) {
+        machine_fail(machine, EXIT_FAILED, "statistics: %s", guestram_error());
+        return;
+    }
+    (machine->options->json ? report_json : report_text)(machine, &stats, &latency);
+}
