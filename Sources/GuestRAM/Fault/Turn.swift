@@ -241,12 +241,12 @@ struct Turn: ~Copyable {
     /// The first write to a tracked page: it is dirty from now on.
     private func unprotect(_ region: RegionPointer, _ granule: Int) {
         region.pointee.dirty?.set(granule)
-        region.pointee.pages.clearFlags(granule, PageState.protected)
         let outcome = mfill(
             region, .writeprotect(false), at: region.pointee.offset(of: granule),
             length: region.pointee.granule)
         switch outcome.error {
-        case 0: break
+        // Not sooner: while the kernel's protection is there, a discard leaves its marker behind.
+        case 0: region.pointee.pages.clearFlags(granule, PageState.protected)
         case EAGAIN: put(region, granule)
         default: wakeRun(region, granule..<granule &+ 1)
         }

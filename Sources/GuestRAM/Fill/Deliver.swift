@@ -295,12 +295,33 @@ private func mapWhatIsThere(
     case 0:
         statistics.continued.count()
         return 0
-    case EEXIST, EOPNOTSUPP, EFAULT:
-        // Mapped: anonymous memory has no CONTINUE, a private huge page answers EFAULT.
+    case EEXIST:
         wakeRun(region, granule..<granule &+ 1)
         return 0
+    case EOPNOTSUPP, EFAULT:
+        // Mapped: anonymous memory has no CONTINUE, a private huge page answers EFAULT.
+        return copyZeros(statistics, region, granule, protect)
     default: return outcome.error
     }
+}
+
+/// Over what stands in the way of ZEROPAGE without being a page: a write-protect marker.
+private func copyZeros(
+    _ statistics: borrowing Statistics, _ region: RegionPointer, _ granule: Int, _ protect: Bool
+) -> Int32 {
+    let zeros = UInt64(UInt(bitPattern: region.pointee.zeros))
+    let outcome =
+        zeros == 0
+        ? FillOutcome(done: 0, error: EEXIST)
+        : mfill(
+            region, .copy(from: zeros), at: region.pointee.offset(of: granule),
+            length: region.pointee.granule, protect: protect)
+    switch outcome.error {
+    case 0: statistics.zeroed.count()
+    case EEXIST, EOPNOTSUPP: wakeRun(region, granule..<granule &+ 1)
+    default: return outcome.error
+    }
+    return 0
 }
 
 /// Makes a run answer SIGBUS. Returns how far it came: less than the end where the kernel has no
