@@ -2,7 +2,7 @@ import CLinux
 import Synchronization
 
 /// Bringing claimed granules from their source: fetch, without any lock, into the thread's own
-/// buffer, then deliver under the event lock.
+/// buffer, then deliver, sharing the event lock with whoever fills other granules.
 struct Bring: ~Copyable {
     let thread: UnsafeMutablePointer<PoolThread>
     let memory: MemoryPointer
@@ -37,9 +37,9 @@ struct Bring: ~Copyable {
 
         let buffer =
             huge ? region.pointee.sourceBytes(at: run.lowerBound) : thread.pointee.staging.base
-        memory.pointee.events.lock()
-        let delivery = settleAll(run, fetched, buffer)
-        memory.pointee.events.unlock()
+        let delivery = memory.pointee.events.shared { settleAll(run, fetched, buffer) }
+        if case .failed(let granule, let error) = delivery { give(up: granule, error) }
+        Residency.look(memory, region)
         if huge { _ = cl_madvise(buffer, length, MADV_DONTNEED) }
         return delivery
     }
@@ -95,7 +95,8 @@ struct Bring: ~Copyable {
         return Fetched(bytes: 0, error: result == -EFAULT ? EIO : -result)
     }
 
-    /// Under the event lock: what was fetched is delivered, the rest given back.
+    /// Sharing the event lock: what was fetched is delivered, the rest given back, except a granule
+    /// that failed.
     private func settleAll(
         _ run: Range<Int>, _ fetched: Fetched, _ buffer: UnsafeMutableRawPointer
     ) -> Delivery {
@@ -118,19 +119,26 @@ struct Bring: ~Copyable {
         // A granule behind what could be read is given back: its error is its own to meet.
         if fetched.bytes == 0 { delivery = .failed(stopped: end, error: fetched.error) }
         var rest = stopped
-        if case .failed(let at, let error) = delivery {
-            PageErrors.take(
-                memory, region, at, error, signal: memory.pointee.queue.workerDescriptor)
-            rest = at &+ 1
-        }
+        if case .failed(let at, _) = delivery { rest = at &+ 1 }
         giveBack(region, rest..<run.upperBound)
-        Residency.check(memory, region, signal: memory.pointee.queue.workerDescriptor)
         return delivery
+    }
+
+    /// A granule that is claimed still, and cannot be filled.
+    private func give(up granule: Int, _ error: Int32) {
+        memory.pointee.events.locked {
+            guard region.pointee.isRegistered else {
+                settle(region, granule..<granule &+ 1, to: PageState.poisoned)
+                return
+            }
+            PageErrors.take(
+                memory, region, granule, error, signal: memory.pointee.queue.workerDescriptor)
+        }
     }
 }
 
 /// Claimed granules that were not filled are absent again, for the next who wants them; discarded
-/// meanwhile: zero. Under the event lock.
+/// meanwhile: zero. Under the event lock, shared or not.
 private func giveBack(_ region: RegionPointer, _ run: Range<Int>) {
     for granule in run {
         let discarded = region.pointee.pages[granule] & PageState.discarded != 0
@@ -145,7 +153,7 @@ enum Direct {
     private static let slow: UInt64 = 1_000_000
 
     /// Brings absent granules from `first` on, as far as the window, the cached chunk and one hold of
-    /// the event lock reach. Under the event lock. nil: not in memory, or not absent; nothing was
+    /// the event lock reach. Under the event lock, shared or not. nil: not in memory, or not absent; nothing was
     /// changed.
     @inline(__always)
     static func bring(

@@ -55,6 +55,7 @@ enum Filler {
     private struct Request { let region: RegionPointer; let range: Range<Int> }
 
     private static func takeRequest(_ memory: MemoryPointer) -> Request? {
+        guard memory.pointee.events.shared({ memory.pointee.requests.count > 0 }) else { return nil }
         memory.pointee.events.lock()
         defer { memory.pointee.events.unlock() }
         while let piece = memory.pointee.requests.take(piece) {
@@ -69,8 +70,8 @@ enum Filler {
 
     /// A region that still has something absent, pinned.
     private static func pinAbsent(_ memory: MemoryPointer) -> RegionPointer? {
-        memory.pointee.events.lock()
-        defer { memory.pointee.events.unlock() }
+        memory.pointee.events.lockShared()
+        defer { memory.pointee.events.unlockShared() }
         for index in 0..<memory.pointee.regions.count {
             let region = memory.pointee.regions[index]
             guard region.pointee.isRegistered,
@@ -161,12 +162,12 @@ enum Filler {
         if atStart && map.pointee.cachedEnd(offset, now: now) == nil {
             map.pointee.look(offset, now: now, scratch: thread.pointee.staging.base)
         }
-        memory.pointee.events.lock()
-        defer { memory.pointee.events.unlock() }
-        guard region.pointee.isRegistered,
-            let (brought, delivery) = Direct.bring(memory, region, first, before: end, now: now)
-        else { return nil }
-        Residency.check(memory, region, signal: memory.pointee.queue.workerDescriptor)
+        let result = memory.pointee.events.shared {
+            region.pointee.isRegistered
+                ? Direct.bring(memory, region, first, before: end, now: now) : nil
+        }
+        guard let (brought, delivery) = result else { return nil }
+        Residency.look(memory, region)
         guard case .done = delivery else { return nil }
         return brought.upperBound
     }

@@ -17,6 +17,14 @@ enum Residency {
         announce(memory, signal: signal)
     }
 
+    /// After granules left `absent` while the event lock was shared.
+    static func look(_ memory: MemoryPointer, _ region: RegionPointer) {
+        guard region.pointee.absent.load(ordering: .acquiring) == 0 else { return }
+        memory.pointee.events.locked {
+            check(memory, region, signal: memory.pointee.queue.workerDescriptor)
+        }
+    }
+
     /// Tells once when no region has anything absent.
     static func announce(_ memory: MemoryPointer, signal: Int32) {
         guard !memory.pointee.residentSent, memory.pointee.restored, isResident(memory) else { return }

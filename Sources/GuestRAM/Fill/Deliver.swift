@@ -2,7 +2,8 @@ import CLinux
 import Synchronization
 
 /// Making granules present by way of mfill(), and settling their states. Everything here is called
-/// with the memory's event lock held; nothing here waits, except to write into a file in memory.
+/// with the memory's event lock held, shared where the granules are claimed (deliver), else alone;
+/// nothing here waits, except to write into a file in memory.
 /// What a type can do decides the way: no type is named.
 
 /// The state of a run of granules after an attempt to fill it.

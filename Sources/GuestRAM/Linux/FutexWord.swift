@@ -3,7 +3,7 @@ import Synchronization
 
 /// A counter that threads can wait on. At an address of its own, which the kernel is given.
 struct FutexWord: ~Copyable, @unchecked Sendable {
-    private let word: UnsafeMutablePointer<Atomic<UInt32>>
+    let word: UnsafeMutablePointer<Atomic<UInt32>>
 
     init() {
         word = .allocate(capacity: 1)
@@ -17,8 +17,10 @@ struct FutexWord: ~Copyable, @unchecked Sendable {
     /// Counts up and wakes all.
     func bump() {
         word.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
-        _ = cl_futex_wake(word, Int32.max)
+        wake()
     }
+
+    func wake() { _ = cl_futex_wake(word, Int32.max) }
 
     /// Waits while the counter is `seen`, at most `nanoseconds` (negative: no limit).
     func wait(while seen: UInt32, _ nanoseconds: Int64) {

@@ -8,12 +8,13 @@ typealias MemoryPointer = UnsafeMutablePointer<Memory>
 /// Two locks. `configuration` orders the calls that change it and may be held across I/O; no worker
 /// ever takes it. `events` is held over [non-blocking read of messages + applying the events in
 /// them] and over [checking page states again + the fill ioctl, at most 64 pages], never over a
-/// wait: without it a page fetched before a balloon's discard would land after it.
+/// wait: without it a page fetched before a balloon's discard would land after it. Who fills
+/// granules that it has claimed may share it with others who do; all else needs it alone.
 struct Memory: ~Copyable {
     enum Phase { static let fresh = 0, serving = 1, stopped = 2 }
 
     let configuration = Lock()
-    let events = Lock()
+    let events = SharedLock()
     let options: MemoryOptions
 
     // Under `configuration`.
