@@ -158,26 +158,30 @@ static void track(input_t *input, bool arm) {
 static void region_add(input_t *input) {
     static const char *const names[] = {"ram", "a", "b", "", "a/b", LONG};
     uint8_t shape = take(input), odd = take(input);
-    guestram_region_options_t options = {.size = sizeof options, .name = names[shape % 6],
-                                         .type = shape >> 3 & 1 ? GUESTRAM_SHMEM : GUESTRAM_ANON,
-                                         .flags = shape >> 4 & 1 ? GUESTRAM_REGION_USERFAULT : 0,
-                                         .length = MODEL_BYTES};
-    options.flags |= shape >> 5 & 1 && options.type == GUESTRAM_SHMEM ? GUESTRAM_REGION_PRIVATE : 0;
+    struct {
+        guestram_region_options_t options;
+        uint8_t tail[256]; /* as large as it may say that it is */
+    } given = {.options = {.size = sizeof given.options, .name = names[shape % 6],
+                           .type = shape >> 3 & 1 ? GUESTRAM_SHMEM : GUESTRAM_ANON,
+                           .flags = shape >> 4 & 1 ? GUESTRAM_REGION_USERFAULT : 0,
+                           .length = MODEL_BYTES}};
+    guestram_region_options_t *options = &given.options;
+    if (shape >> 5 & 1 && options->type == GUESTRAM_SHMEM) options->flags |= GUESTRAM_REGION_PRIVATE;
     switch (odd) { /* mostly none */
-    case 240: options.size = take(input); break;
-    case 241: options.flags = (uint32_t)take_number(input) & ~(uint32_t)GUESTRAM_REGION_FD; break;
-    case 242: options.length = take_number(input) | UINT64_C(1) << 47; break;
-    case 243: options.page_size = take_number(input); break;
-    case 244: options.type = take(input) | 8u; break;
-    case 245: options.host_address = (void *)(uintptr_t)(take_number(input) | UINT64_C(1) << 63); break;
-    case 246: options.flags |= GUESTRAM_REGION_FD, options.fd = -1 - (int)take(input); break;
-    case 247: options.policy = take(input), options.host_nodes = take_number(input); break;
-    case 248: options.reserved = 1 + (uint32_t)take(input); break;
+    case 240: options->size = take(input), given.tail[100] = take(input) & 1; break;
+    case 241: options->flags = (uint32_t)take_number(input) & ~(uint32_t)GUESTRAM_REGION_FD; break;
+    case 242: options->length = take_number(input) | UINT64_C(1) << 47; break;
+    case 243: options->page_size = take_number(input); break;
+    case 244: options->type = take(input) | 8u; break;
+    case 245: options->host_address = (void *)(uintptr_t)(take_number(input) | UINT64_C(1) << 63); break;
+    case 246: options->flags |= GUESTRAM_REGION_FD, options->fd = -1 - (int)take(input); break;
+    case 247: options->policy = take(input), options->host_nodes = take_number(input); break;
+    case 248: options->reserved = 1 + (uint32_t)take(input); break;
     default: break;
     }
     uint32_t region = 0;
-    if (answered(guestram_region_add(memory, &options, &region)) < 0) return;
-    HOLDS(region != 0 && !model_find(region) && options.length == MODEL_BYTES);
+    if (answered(guestram_region_add(memory, options, &region)) < 0) return;
+    HOLDS(region != 0 && !model_find(region) && options->length == MODEL_BYTES);
     model_t *model = model_new(memory, region);
     if (!model) HOLDS(guestram_region_remove(memory, region) == 0);
 }

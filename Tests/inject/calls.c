@@ -65,6 +65,7 @@ static const row_t rows[] = {
     IOCTL(UFFDIO_WRITEPROTECT, 0, 0, EAGAIN, ENOMEM),
     IOCTL(USERFAULTFD_IOC_NEW, 0, 0, EMFILE, ENOMEM, EPERM),
     IOCTL(FS_IOC_FIEMAP, 0, 0, EOPNOTSUPP, EINTR, ENOMEM), IOCTL(PAGEMAP_SCAN, 0, 0, ENOTTY, ENOMEM, EINTR),
+    IOCTL(KVM_CREATE_GUEST_MEMFD, 0, 0, EMFILE, ENFILE, ENOMEM),
 };
 
 call_t call_of(long number, const uint64_t arguments[6]) {
@@ -89,7 +90,8 @@ const char *call_name(call_t call) {
         {UFFDIO_WAKE, "UFFDIO_WAKE"}, {UFFDIO_COPY, "UFFDIO_COPY"}, {UFFDIO_ZEROPAGE, "UFFDIO_ZEROPAGE"},
         {UFFDIO_CONTINUE, "UFFDIO_CONTINUE"}, {UFFDIO_POISON, "UFFDIO_POISON"}, {UFFDIO_MOVE, "UFFDIO_MOVE"},
         {UFFDIO_WRITEPROTECT, "UFFDIO_WRITEPROTECT"}, {USERFAULTFD_IOC_NEW, "USERFAULTFD_IOC_NEW"},
-        {FS_IOC_FIEMAP, "FS_IOC_FIEMAP"}, {PAGEMAP_SCAN, "PAGEMAP_SCAN"}};
+        {FS_IOC_FIEMAP, "FS_IOC_FIEMAP"}, {PAGEMAP_SCAN, "PAGEMAP_SCAN"},
+        {KVM_CREATE_GUEST_MEMFD, "KVM_CREATE_GUEST_MEMFD"}};
     for (size_t i = 0; call.number == SYS_ioctl && i < sizeof ioctls / sizeof *ioctls; i++)
         if (ioctls[i].request == call.detail) return ioctls[i].name;
     char *known = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, (int)call.number);

@@ -1,13 +1,13 @@
 /* One memory from its creation to its end, every result and every byte looked at. A call that fails
  * says why, and does what it should when it is made again. */
 #include "inject.h"
+#include "../C/support_kvm.h"
 
-#include <unistd.h>
 #include <dirent.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 
-enum { PAGES = 40 };
+enum { PAGES = 20 };
 
 static struct {
     const variant_t *variant;
@@ -16,6 +16,8 @@ static struct {
     guestram_t *memory;
     guestram_snapshot_t *snapshot;
     vm_t vm;
+    uint32_t operations; /* of the region: 1 << GUESTRAM_OP_* */
+    int kvm;             /* the VM that guest_memfd is made on */
     uint8_t *expected;
     size_t fds;
     bool poisoned; /* somebody met SIGBUS, or was told of an error by an event */
@@ -85,7 +87,10 @@ static void create(void) {
     guestram_options_t options = {.size = sizeof options, .window = 16 * KIB};
     guestram_region_options_t ram = region_options(run.variant, PAGES * run.variant->granule);
     guestram_slot_t slot = {.size = sizeof slot, .length = ram.length};
-    if (run.variant->type != GUESTRAM_ANON) ram.flags |= GUESTRAM_REGION_USERFAULT;
+    /* Where it stays registered; guest_memfd need not be at all. */
+    if (run.variant->type == GUESTRAM_SHMEM || run.variant->type == GUESTRAM_HUGETLB)
+        ram.flags |= GUESTRAM_REGION_USERFAULT;
+    ram.vm_fd = run.kvm;
     int error = guestram_pool_create(&pool, &run.pool);
     if (error < 0) {
         refused("guestram_pool_create", error);
@@ -137,37 +142,56 @@ static void write_page(unsigned page) {
 }
 
 /* A call on a range of absent pages; what it has not done is as before. */
-#define RANGE(call, what)                                           \
-    do {                                                            \
-        int error_ = (call);                                        \
-        if (error_ < 0) refused(#call, error_);                     \
-        if (error_ == 0) { what; }                                  \
+#define RANGE(call, what)                                                                          \
+    do {                                                                                           \
+        int error_ = (call);                                                                       \
+        if (error_ < 0)                                                                            \
+            refused(#call, error_);                                                                \
+        if (error_ == 0) {                                                                         \
+            what;                                                                                  \
+        }                                                                                          \
     } while (0)
 
+static bool has(uint32_t operation) { return run.operations & 1u << operation; }
+
+static void copy_and_zero(void) {
+    uint64_t granule = run.variant->granule, done = 0;
+    uint8_t *at = run.expected, *source = at + 16 * granule; /* the pattern of other pages */
+    int error = guestram_copy(run.memory, run.vm.region, 8 * granule, source, 0, &done);
+    WRONG_IF(error != -EINVAL, "a copy of no length answers %d", error);
+    error = guestram_copy(run.memory, run.vm.region, 8 * granule, source, 2 * granule, &done);
+    if (error < 0)
+        refused("guestram_copy", error);
+    WRONG_IF(error == 0 && done != 2 * granule, "guestram_copy has done %llu",
+             (unsigned long long)done);
+    memcpy(at + 8 * granule, source, done);
+    if (has(GUESTRAM_OP_ZEROPAGE))
+        RANGE(guestram_zeropage(run.memory, run.vm.region, 10 * granule, granule, &done),
+              memset(at + 10 * granule, 0, granule));
+}
+
 static void ranges(void) {
-    uint64_t granule = run.variant->granule, done = 0, dirty = 0;
-    uint8_t *at = run.expected;
+    uint64_t granule = run.variant->granule, dirty = 0;
     guestram_t *memory = run.memory;
     uint32_t region = run.vm.region;
-    int error = guestram_copy(memory, region, 16 * granule, run.told, 0, &done);
-    WRONG_IF(error != -EINVAL, "a copy of no length answers %d", error);
-    uint8_t *source = at + 20 * granule; /* the pattern of other pages */
-    error = guestram_copy(memory, region, 16 * granule, source, 2 * granule, &done);
-    if (error < 0) refused("guestram_copy", error);
-    WRONG_IF(error == 0 && done != 2 * granule, "guestram_copy has done %llu", (unsigned long long)done);
-    memcpy(at + 16 * granule, source, done);
-    RANGE(guestram_zeropage(memory, region, 24 * granule, granule, &done), memset(at + 24 * granule, 0, granule));
-    error = guestram_discard(memory, region, 12 * granule, 2 * granule);
-    if (error < 0) refused("guestram_discard", error);
-    /* Marked and then not freed: it is not what it was. Nobody wants it any more. */
-    memset(at + 12 * granule, 0, 2 * granule);
-    RANGE(guestram_prefetch(memory, region, 28 * granule, 2 * granule), );
-    if (run.variant->type == GUESTRAM_ANON) return;
+    if (has(GUESTRAM_OP_COPY))
+        copy_and_zero();
+    int error = guestram_discard(memory, region, 12 * granule, 2 * granule);
+    if (error < 0)
+        refused("guestram_discard", error);
+    /* What is served is marked before it is freed: it will not be brought any more. */
+    if (error == 0 || run.operations)
+        memset(run.expected + 12 * granule, 0, 2 * granule);
+    RANGE(guestram_prefetch(memory, region, 14 * granule, 2 * granule), );
+    if (!has(GUESTRAM_OP_WRITEPROTECT))
+        return;
     error = guestram_writeprotect(memory, region, 0, 2 * granule, 1);
-    if (error < 0) refused("guestram_writeprotect", error);
+    if (error < 0)
+        refused("guestram_writeprotect", error);
     write_page(1);
     RANGE(guestram_dirty_read(memory, region, 0, 2 * granule, &dirty, 1),
-          WRONG_IF(error == 0 && !(dirty & 2) && !run.poisoned, "a write was not seen: %llx", (unsigned long long)dirty));
+          WRONG_IF(error == 0 && !(dirty & 2) && !run.poisoned, "a write was not seen: %llx",
+                   (unsigned long long)dirty));
 }
 
 static void events(void) {
@@ -178,10 +202,14 @@ static void events(void) {
 
 static void serve(void) {
     ATTEMPT(guestram_start(run.memory));
-    check_page(0, "served"), check_page(3, "served"), check_page(9, "served");
+    guestram_region_info_t info = {.size = sizeof info};
+    ATTEMPT(guestram_region_info(run.memory, run.vm.region, &info));
+    run.operations = info.operations;
+    check_page(0, "served"), check_page(3, "served"), check_page(5, "served");
     write_page(1), write_page(7);
     ranges();
-    for (unsigned page = 0; page < 32; page++) check_page(page, "after ranges");
+    for (unsigned page = 0; page < 16; page++)
+        check_page(page, "after ranges");
     RANGE(guestram_background_fill(run.memory, UINT64_MAX), );
     int error = guestram_wait_resident(run.memory, 3000);
     if (error < 0) refused("guestram_wait_resident", error);
@@ -235,6 +263,7 @@ static void save(void) {
 _Noreturn void drive(const variant_t *variant, told_t *told) {
     run.variant = variant;
     run.told = told;
+    run.kvm = variant->type == GUESTRAM_GUEST_MEMFD ? guest_open().vm : -1;
     run.expected = malloc(PAGES * variant->granule);
     memset(run.expected, 0, PAGES * variant->granule);
     pattern_fill(run.expected, PAGES * variant->granule, variant->granule, VM_SEED);

@@ -10,6 +10,7 @@
  * INJECT_CASE=TEXT   only cases whose name, as printed, holds the text
  */
 #include "inject.h"
+#include "../C/support_kvm.h"
 
 #include <ftw.h>
 
@@ -87,7 +88,6 @@ static void inject(const variant_t *variant) {
     unsigned counts[5] = {0}, unreached = 0, ran = 0, seconds = number_of("INJECT_SECONDS", 15);
     const char *only = getenv("INJECT_CASE");
     bool list = getenv("INJECT_LIST") != NULL;
-    need_variant(variant);
     drive_prepare(variant);
     result_t recorded = {.records = calloc(MOST_PLACES, sizeof(record_t))};
     trace(&recorded, variant, &(injection_t){0}, 20);
@@ -118,6 +118,24 @@ static void inject(const variant_t *variant) {
     free(recorded.records);
 }
 
-TEST(inject_anon, .seconds = 3600) { inject(&ANON); }
-TEST(inject_shmem, .seconds = 3600) { inject(&SHMEM); }
-TEST(inject_shmem_private, .seconds = 3600) { inject(&SHMEM_PRIVATE); }
+static void inject_variant(const variant_t *variant) {
+    need_variant(variant);
+    inject(variant);
+}
+
+TEST(inject_anon, .seconds = 3600) { inject_variant(&ANON); }
+TEST(inject_shmem, .seconds = 3600) { inject_variant(&SHMEM); }
+TEST(inject_shmem_private, .seconds = 3600) { inject_variant(&SHMEM_PRIVATE); }
+TEST(inject_hugetlb, .seconds = 7200, .hugepages = 24) { inject_variant(&HUGETLB); }
+
+enum { CAP_GUEST_MEMFD_FLAGS = 244, MMAP_AND_INIT_SHARED = 3 };
+
+TEST(inject_guest_memfd, .seconds = 3600) {
+    static const variant_t guest_memfd = {"guest_memfd", GUESTRAM_GUEST_MEMFD, 0, PAGE, false};
+    guest_t guest = guest_open();
+    int flags = guest_extension(&guest, CAP_GUEST_MEMFD_FLAGS);
+    if ((flags & MMAP_AND_INIT_SHARED) != MMAP_AND_INIT_SHARED)
+        SKIP("this kernel has no guest_memfd with MMAP and INIT_SHARED");
+    guest_close(&guest);
+    inject(&guest_memfd);
+}
