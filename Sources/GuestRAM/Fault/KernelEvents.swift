@@ -14,6 +14,7 @@ enum KernelEvents {
             }
         case CL_UFFD_EVENT_UNMAP:
             memory.pointee.statistics.unmaps.count()
+            memory.pointee.orphans.cut(message.arg.remove.start, message.arg.remove.end)
             each(memory, message.arg.remove.start, message.arg.remove.end) { region, run in
                 lose(memory, region, run, UInt32(GUESTRAM_EVENT_UNMAPPED))
             }
@@ -75,11 +76,15 @@ enum KernelEvents {
     }
 
     /// A region that moves whole is followed; a part that moves is not. The UNMAP of the old range
-    /// comes next, and then finds no region there.
+    /// comes next, and then finds no region there; after MREMAP_DONTUNMAP there is none, and the
+    /// old range stays registered.
     private static func remap(_ memory: MemoryPointer, _ from: UInt64, _ to: UInt64, _ length: UInt64) {
+        var granule = memory.pointee.orphans.cut(from, from &+ length)
+        defer { if granule > 0 { memory.pointee.orphans.add(from, length, granule: granule) } }
         if let region = memory.pointee.regions.find(address: from),
             region.pointee.address == from, length >= region.pointee.length
         {
+            granule = region.pointee.granule
             memory.pointee.regions.remove(region)
             region.pointee.address = to
             region.pointee.host = UnsafeMutableRawPointer(bitPattern: UInt(to))!
@@ -92,7 +97,9 @@ enum KernelEvents {
             return
         }
         each(memory, from, from &+ length) { region, run in
+            granule = region.pointee.granule
             lose(memory, region, run, UInt32(GUESTRAM_EVENT_REMAP_REFUSED))
         }
+        if granule > 0 { memory.pointee.orphans.add(to, length, granule: granule) }
     }
 }

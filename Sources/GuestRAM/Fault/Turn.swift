@@ -299,23 +299,3 @@ struct Turn: ~Copyable {
         start = end
     }
 }
-
-/// Faults at addresses that belong to no region any more.
-enum Orphans {
-    /// A part that mremap() took away is still registered, and nobody knows its contents: SIGBUS,
-    /// never zeros. What was unregistered meanwhile takes no POISON; its thread is woken. Where the
-    /// kernel has none (before Linux 6.6) it waits: woken, it would only fault again.
-    static func answer(_ memory: MemoryPointer, _ address: UInt64) {
-        guard memory.pointee.features & CL_UFFD_FEATURE_POISON != 0 else { return }
-        let userfault = memory.pointee.workerUserfault
-        var size: UInt64 = 4 << 10
-        while size <= 1 << 30 {
-            var done: UInt64 = 0
-            if standardPoison(userfault, address & ~(size &- 1), 0, size, false, &done) == 0 {
-                return
-            }
-            size <<= 9  // 4 KiB, 2 MiB, 1 GiB
-        }
-        wake(userfault, address & ~4095, 4096)
-    }
-}

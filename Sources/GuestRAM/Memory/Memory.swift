@@ -40,6 +40,7 @@ struct Memory: ~Copyable {
     var deferredEnd: UInt64 = 0
     var deferredSince: UInt64 = 0
     var residentSent = false
+    var orphans = Orphans()
 
     let phase = Atomic<Int>(Phase.fresh)
     /// Threads of the pool that hold this memory right now.

@@ -70,12 +70,25 @@ struct Region: ~Copyable {
     @inline(__always)
     func contains(address candidate: UInt64) -> Bool { candidate &- address < length }
 
+    /// Where a part was unmapped or moved away under us, another's mapping may be by now.
+    private func unmap() {
+        var granule = 0
+        while granule < count {
+            let first = granule
+            while granule < count, pages.state(granule) != PageState.gone { granule += 1 }
+            if granule > first {
+                _ = cl_munmap(host + Int(offset(of: first)), Int(offset(of: granule - first)))
+            }
+            while granule < count, pages.state(granule) == PageState.gone { granule += 1 }
+        }
+    }
+
     deinit {
         if let alias { _ = cl_munmap(alias, Int(length)) }
         sourceMap?.deinitialize(count: 1)
         sourceMap?.deallocate()
         if let zeros { _ = cl_munmap(zeros, Int(granule)) }
-        if ownsMapping { _ = cl_munmap(host, Int(length)) }
+        if ownsMapping { unmap() }
         source.close()
         dirty?.free()
         if file >= 0 { _ = cl_close(file) }

@@ -93,6 +93,7 @@ enum Serving {
             for index in 0..<memory.pointee.regions.count {
                 waitForPins(memory.pointee.regions[index])
             }
+            seal(memory)
             memory.pointee.events.locked { Deferred.retry(memory, pool) }
             Pool.detach(pool, memory)
             for index in 0..<memory.pointee.regions.count {
@@ -101,7 +102,9 @@ enum Serving {
         }
         // With the last descriptor goes every registration that could not be undone one by one: an
         // munmap() of such a range would wait for a reader of its event.
-        if memory.pointee.userfault >= 0 { _ = cl_close(memory.pointee.userfault) }
+        if memory.pointee.userfault >= 0, !memory.pointee.orphans.isLost {
+            _ = cl_close(memory.pointee.userfault)
+        }
         memory.pointee.userfault = -1
         guard let pool = memory.pointee.pool else { return }
         if memory.pointee.ownsPool {
@@ -110,6 +113,14 @@ enum Serving {
             pool.pointee.users.wrappingSubtract(1, ordering: .acquiringAndReleasing)
         }
         memory.pointee.pool = nil
+    }
+
+    /// While workers still read events, one of which may stand in the way.
+    private static func seal(_ memory: MemoryPointer) {
+        for _ in 0..<2000 {
+            if memory.pointee.events.locked({ memory.pointee.orphans.seal(memory.pointee.userfault) }) { return }
+            _ = cl_sleep_ns(1_000_000)
+        }
     }
 
     static func waitForPins(_ region: RegionPointer) {
