@@ -487,8 +487,11 @@ enum {
                                       address: offset, length */
     GUESTRAM_EVENT_UNMAPPED = 5,   /* a part was unmapped and is no longer served */
     GUESTRAM_EVENT_DENIED = 6,     /* sandbox in log mode: `error` is the system call's number */
-    GUESTRAM_EVENT_REMAP_REFUSED = 7 /* a part of a region was moved away by mremap(): it is not
+    GUESTRAM_EVENT_REMAP_REFUSED = 7, /* a part of a region was moved away by mremap(): it is not
                                       served there, its absent pages are poisoned */
+    GUESTRAM_EVENT_STALE_REMOVED = 8 /* guestram_save() removed what a save to the same path had
+                                      left when it was killed: length = bytes that it took on disk;
+                                      region and offset are 0 */
 };
 
 typedef struct guestram_event {

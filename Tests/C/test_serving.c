@@ -193,3 +193,65 @@ TEST(stop_ends_waiting_for_resident) {
     CHECK_EQ((intptr_t)result, -ESHUTDOWN);
     vm_destroy(&vm);
 }
+
+/* What was discarded reads zero after the stop, what is written then is saved. */
+static void after_stop_a_save_sees_what_the_memory_holds(const variant_t *variant) {
+    vm_t vm = vm_tracked(variant, many(variant), &small_windows);
+    uint64_t g = vm.granule, value = 1;
+    for (uint64_t at = 0; at < vm.length; at += g) CHECK_EQ(touch_read(vm.address + at, &value), 0);
+    CHECK_EQ(guestram_discard(vm.memory, vm.region, 0, 4 * g), 0);
+    CHECK_EQ(guestram_stop(vm.memory, 0), 0);
+    CHECK_EQ(touch_read(vm.address + g, &value), 0);
+    CHECK_EQ(value, 0);
+    CHECK_EQ(touch_write(vm.address + 2 * g, 4711), 0);
+    CHECK_EQ(guestram_save(vm.memory, scratch("stopped"), NULL), 0);
+    vm_destroy(&vm);
+
+    guestram_t *memory = NULL;
+    REQUIRE(guestram_create(NULL, &memory) == 0);
+    vm = vm_add(memory, variant, vm.length, 0);
+    restore(memory, scratch("stopped"), GUESTRAM_RESTORE_EAGER);
+    REQUIRE(guestram_start(memory) == 0);
+    CHECK(is_zero(vm.address, 2 * g));
+    CHECK_EQ(*(uint64_t *)(void *)(vm.address + 2 * g), 4711);
+    CHECK(is_zero(vm.address + 3 * g, g));
+    CHECK_EQ(*(uint64_t *)(void *)(vm.address + 4 * g), pattern_word(4 * g, g, vm.seed));
+    vm_destroy(&vm);
+}
+TEST_EVERY_VARIANT(after_stop_a_save_sees_what_the_memory_holds)
+
+/* A private clone's discarded page does not show the template's. */
+static void after_stop_a_clone_reads_zero_where_it_discarded(const variant_t *variant) {
+    need_variant(variant);
+    uint64_t g = variant->granule, value = 1;
+    int file = memfd_create("template", variant->type == GUESTRAM_HUGETLB ? MFD_HUGETLB : 0);
+    REQUIRE(file >= 0 && ftruncate(file, (off_t)(4 * g)) == 0);
+    uint64_t *template = mmap(NULL, 4 * g, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    REQUIRE(template != MAP_FAILED);
+    for (uint64_t at = 0; at < 4 * g; at += g) template[at / 8] = at + 1;
+    guestram_t *memory = NULL;
+    uint32_t region = 0;
+    guestram_region_info_t info = {.size = sizeof info};
+    guestram_region_options_t o = region_options(variant, 4 * g);
+    o.flags |= GUESTRAM_REGION_FD | GUESTRAM_REGION_FILLED;
+    o.fd = file;
+    REQUIRE(guestram_create(NULL, &memory) == 0);
+    REQUIRE(guestram_region_add(memory, &o, &region) == 0 && guestram_start(memory) == 0);
+    REQUIRE(guestram_region_info(memory, region, &info) == 0);
+    CHECK_EQ(touch_read(info.host_address, &value), 0);
+    CHECK_EQ(value, 1);
+    CHECK_EQ(guestram_discard(memory, region, 0, 2 * g), 0);
+    CHECK_EQ(guestram_stop(memory, 0), 0);
+    CHECK_EQ(touch_read(info.host_address, &value), 0);
+    CHECK_EQ(value, 0);
+    CHECK_EQ(touch_read((uint8_t *)info.host_address + g, &value), 0);
+    CHECK_EQ(value, 0);
+    CHECK_EQ(template[0], 1);
+    guestram_destroy(memory);
+    munmap(template, 4 * g);
+    close(file);
+}
+TEST(after_stop_a_clone_reads_zero_where_it_discarded_shmem) { after_stop_a_clone_reads_zero_where_it_discarded(&SHMEM_PRIVATE); }
+TEST(after_stop_a_clone_reads_zero_where_it_discarded_hugetlb, .hugepages = 12) {
+    after_stop_a_clone_reads_zero_where_it_discarded(&HUGETLB_PRIVATE);
+}

@@ -101,6 +101,10 @@ enum Registration {
     /// left to the kernel, which gives zeros; from here on only the memory itself knows.
     static func release(_ region: RegionPointer) {
         guard region.pointee.isRegistered, unregister(region.pointee.userfault, region) else { return }
+        forgetZeros(region)
+    }
+
+    private static func forgetZeros(_ region: RegionPointer) {
         for granule in 0..<region.pointee.count
         where region.pointee.pages.state(granule) == PageState.zero {
             _ = region.pointee.pages.settle(granule, to: PageState.present)
@@ -113,12 +117,19 @@ enum Registration {
     /// large runs, over what reads zero as well.
     static func seal(_ memory: MemoryPointer, _ region: RegionPointer, unmapping: Bool = false) {
         guard isRegistered(memory, region) else { return }
+        // Where nothing of its own is mapped, the file's contents would show.
+        let showsOldFile = region.pointee.isPrivate && region.pointee.file >= 0
         var granule = 0
         while granule < region.pointee.count {
             memory.pointee.events.lock()
             let end = min(region.pointee.count, granule + (unmapping ? 4096 : Limits.pagesPerHold))
             while granule < end {
-                guard region.pointee.pages.state(granule) <= PageState.filling else {
+                let state = region.pointee.pages.state(granule)
+                if state == PageState.zero && showsOldFile && !unmapping {
+                    granule = sealZeros(memory, region, granule, before: end)
+                    continue
+                }
+                guard state <= PageState.filling else {
                     granule += 1
                     continue
                 }
@@ -128,7 +139,10 @@ enum Registration {
             }
             memory.pointee.events.unlock()
         }
-        memory.pointee.events.locked { _ = unregister(region.pointee.userfault, region) }
+        memory.pointee.events.locked {
+            unregister(region.pointee.userfault, region)
+            forgetZeros(region)
+        }
     }
 
     private static func unfilledRun(
@@ -141,6 +155,19 @@ enum Registration {
             granule += 1
         }
         return granule
+    }
+
+    private static func sealZeros(
+        _ memory: MemoryPointer, _ region: RegionPointer, _ first: Int, before end: Int
+    ) -> Int {
+        let run = Window.run(
+            region, first, in: first..<end, of: PageState.zero, limit: Limits.pagesPerHold)
+        switch deliverZeros(memory.pointee.statistics, region, run) {
+        case .done: break
+        case .again(let stopped), .failed(let stopped, _):
+            sealRun(region, stopped..<run.upperBound)
+        }
+        return run.upperBound
     }
 
     private static func sealRun(_ region: RegionPointer, _ run: Range<Int>) {
