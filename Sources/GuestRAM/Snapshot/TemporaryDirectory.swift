@@ -8,6 +8,8 @@ struct TemporaryDirectory: ~Copyable {
     private let parent: Descriptor
     private let path: SnapshotPath
     private var isPublished = false
+    /// How many directories that killed saves to the same path had left are gone now.
+    let removed: Int
 
     /// The files that there may be in it.
     private static func forEachFile(_ body: (StaticString) -> Void) {
@@ -29,7 +31,7 @@ struct TemporaryDirectory: ~Copyable {
             let code = found == 0 ? EEXIST : -found
             throw fail(code, "directory \(path.name): \(Errno(code)); save under a new name")
         }
-        Self.removeStale(path, in: parent)
+        let removed = Self.removeStale(path, in: parent)
         // Guest memory holds secrets: nobody but the owner reads it.
         let made = cl_mkdirat(parent.raw, path.temporary, 0o700)
         guard made == 0 else {
@@ -44,6 +46,7 @@ struct TemporaryDirectory: ~Copyable {
         }
         descriptor = Descriptor(owning: directory)
         self.parent = parent
+        self.removed = removed
         self.path = path
     }
 
@@ -84,24 +87,33 @@ struct TemporaryDirectory: ~Copyable {
         }
     }
 
-    private static func remove(_ name: UnsafePointer<CChar>, opened directory: Int32, in parent: Int32) {
+    /// Whether it is gone.
+    @discardableResult
+    private static func remove(
+        _ name: UnsafePointer<CChar>, opened directory: Int32, in parent: Int32
+    ) -> Bool {
         forEachFile { _ = cl_unlinkat(directory, $0.cString, 0) }
-        _ = cl_unlinkat(parent, name, AT_REMOVEDIR)
+        return cl_unlinkat(parent, name, AT_REMOVEDIR) == 0
     }
 
-    /// Removes what saves to the same path left that were killed. Only files of our own names are
-    /// removed, so at worst a directory of this name that is not ours stays as it is, less those.
-    private static func removeStale(_ path: borrowing SnapshotPath, in parent: borrowing Descriptor) {
+    /// Removes what saves to the same path left that were killed; says how many. Only files of our
+    /// own names are removed, so at worst a directory of this name that is not ours stays as it is,
+    /// less those.
+    private static func removeStale(
+        _ path: borrowing SnapshotPath, in parent: borrowing Descriptor
+    ) -> Int {
         let listing = cl_openat(parent.raw, StaticString(".").cString, O_RDONLY | O_DIRECTORY, 0)
-        guard listing >= 0, let entries = cl_fdopendir(listing) else { return }
+        guard listing >= 0, let entries = cl_fdopendir(listing) else { return 0 }
+        var removed = 0
         while let entry = cl_readdir(entries) {
             guard let process = path.processOfTemporary(entry), !process.isAlive else { continue }
             let stale = cl_openat(parent.raw, entry, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
             guard stale >= 0 else { continue }
-            remove(entry, opened: stale, in: parent.raw)
+            if remove(entry, opened: stale, in: parent.raw) { removed += 1 }
             _ = cl_close(stale)
         }
         closedir(entries)
+        return removed
     }
 }
 
