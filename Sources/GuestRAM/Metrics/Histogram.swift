@@ -62,6 +62,14 @@ struct LatencySummary {
         latency.p90_ns = quantile(900, of: count)
         latency.p99_ns = quantile(990, of: count)
         latency.p999_ns = quantile(999, of: count)
+        withUnsafeMutableBytes(of: &latency.below) { bytes in
+            let below = bytes.bindMemory(to: UInt64.self)
+            var seen: UInt64 = 0
+            for octave in 0..<Histogram.octaves {
+                for step in 0..<Histogram.steps { seen += counts[octave * Histogram.steps + step] }
+                below[octave] = seen
+            }
+        }
     }
 
     private func quantile(_ thousandths: UInt64, of count: UInt64) -> UInt64 {
