@@ -105,6 +105,31 @@ resident_in_background() {
     same "$scratch/small" "$@" -background max -run resident,checksum && says 'all memory is resident'
 }
 
+# The same run as Prometheus text and as JSON.
+prometheus() {
+    local metrics=$scratch/metrics name sample
+    same "$scratch/small" -run touch:30,balloon:9M,checksum -report "prometheus:$metrics" &&
+        awk -f "$top/Tests/scenarios/fixtures/prometheus.awk" "$metrics" || return
+    while read -r name sample; do
+        [ "$(value "$name")" = "$(sed -n "s/^$sample //p" "$metrics")" ] ||
+            { echo "$name: $(value "$name"), but $(grep "^$sample" "$metrics")"; return 1; }
+    done <<END
+pages_total guestram_pages
+pages_loaded guestram_pages_loaded_total
+pages_copied guestram_pages_filled_total{operation="copy"}
+pages_zeroed guestram_pages_filled_total{operation="zeropage"}
+pages_continued guestram_pages_filled_total{operation="continue"}
+pages_poisoned guestram_pages_filled_total{operation="poison"}
+pages_discarded guestram_pages_discarded_total
+bytes_read guestram_source_read_bytes_total
+missing guestram_faults_total{mode="missing"}
+minor guestram_faults_total{mode="minor"}
+wp guestram_faults_total{mode="wp"}
+faults guestram_fault_seconds_count
+events_remove guestram_uffd_events_total{event="remove"}
+END
+}
+
 smallest_use() {
     "$restore" "$scratch/small" --all >"$log" && says 'pages loaded' &&
         ! "$restore" /nonexistent >"$log" 2>&1 && says /nonexistent
@@ -238,6 +263,7 @@ if [ "${TEST_QUICK:-}" = 1 ]; then
 else
     check launcher_around_the_hole around_the_hole
 fi
+check launcher_report_is_prometheus prometheus
 check launcher_smallest_use smallest_use
 [ "$accels" = threads ] || check launcher_snapshot_of_another_accel snapshot_of_another_kind
 check launcher_help "$launcher" -help
@@ -252,6 +278,8 @@ check launcher_unused_backend refused 2 'not used' -object memory-backend-ram,id
 check launcher_sizes_disagree refused 2 'says' -m 1G \
     -object memory-backend-ram,id=ram,size=64M -machine memory-backend=ram
 check launcher_prealloc refused 2 'prealloc=on' -object memory-backend-ram,id=ram,prealloc=on
+check launcher_unknown_report refused 2 'text, json or prometheus' -report yaml
+check launcher_report_not_written refused 1 /nonexistent/m -m 4M -report prometheus:/nonexistent/m
 check launcher_bad_size refused 2 'a size such as' -m lots
 check launcher_odd_size refused 2 'pages of 4 KiB' -m 8193B
 check launcher_no_snapshot refused 1 /nonexistent -incoming file:/nonexistent

@@ -15,7 +15,7 @@ uint64_t now_ns(void) {
 void say(const struct machine *machine, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vfprintf(machine->options->json ? stderr : stdout, format, arguments);
+    vfprintf(machine->options->report ? stderr : stdout, format, arguments);
     va_end(arguments);
 }
 

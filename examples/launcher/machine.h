@@ -102,7 +102,7 @@ int machine_run(const struct options *options, const struct accel *accel); /* ex
 void machine_fail(struct machine *machine, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 uint64_t now_ns(void);
-/* Text for people: standard output, or standard error when that carries the JSON. */
+/* Text for people: standard output, or standard error when that carries a report for programs. */
 void say(const struct machine *machine, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -23,7 +23,7 @@ static int print_text(int (*text)(char *, size_t)) {
 }
 
 static const struct accel *choose_accel(const struct options *options) {
-    FILE *out = options->json ? stderr : stdout;
+    FILE *out = options->report ? stderr : stdout;
     const char *why = "";
     const struct accel *accel = options->accel == ACCEL_THREADS ? &accel_threads : &accel_kvm;
     if (options->accel == ACCEL_AUTO && access("/dev/kvm", R_OK | W_OK)) {

@@ -49,7 +49,9 @@ void options_help(void) {
         "  -reader                   a host thread reads all RAM through the launcher's mapping\n"
         "                            meanwhile\n"
         "  -save DIR                 saves a snapshot after the last step\n"
-        "  -report text|json         json goes to standard output, all else to standard error\n"
+        "  -report text|json|prometheus   what the run took (text). What is not text has standard\n"
+        "                            output for itself, all else goes to standard error\n"
+        "  -report KIND:FILE         the same into a file as well; once for each kind\n"
         "  -probe                    what this machine offers\n"
         "  -sandbox-list             the system calls that a fault handler may make\n"
         "\n"
@@ -72,6 +74,23 @@ static unsigned parse_choice(const char *name, const char *text, const char *fir
     if (strcmp(text, first) && strcmp(text, second))
         usage("%s %s: it is %s or %s", name, text, first, second);
     return !strcmp(text, second);
+}
+
+static void parse_report(struct options *options, const char *text) {
+    static const char *const names[] = {"text", "json", "prometheus"};
+    size_t length = strcspn(text, ":");
+    for (int i = 0; i < REPORT_KINDS; i++) {
+        if (strlen(names[i]) != length || strncmp(text, names[i], length))
+            continue;
+        if (!text[length])
+            options->report = (enum report)i;
+        else if (text[length + 1])
+            options->report_file[i] = text + length + 1;
+        else
+            usage("-report %s: a file's name is missing", text);
+        return;
+    }
+    usage("-report %s: it is text, json or prometheus, with :FILE or without", text);
 }
 
 static uint64_t parse_percent(const char *text) {
@@ -227,7 +246,7 @@ void options_parse(struct options *options, int argc, char **argv) {
         } else if (!strcmp(name, "-save") && value) {
             options->save = value;
         } else if (!strcmp(name, "-report") && value) {
-            options->json = parse_choice(name, value, "text", "json");
+            parse_report(options, value);
         } else {
             usage("%s: not an option, or its argument is missing", argv[i]);
         }

@@ -25,6 +25,8 @@ struct phase {
 
 enum { MAX_PHASES = 64 };
 
+enum report { REPORT_TEXT, REPORT_JSON, REPORT_PROMETHEUS, REPORT_KINDS };
+
 struct options {
     uint64_t ram_size; /* 0: the backend's, the snapshot's, or 128 MiB */
     unsigned vcpus;    /* 0: the snapshot's, or 1 */
@@ -47,7 +49,8 @@ struct options {
     uint64_t background_rate; /* bytes per second */
     bool balloon_madvise;
     bool reader;
-    bool json;
+    enum report report;                    /* on standard output */
+    const char *report_file[REPORT_KINDS]; /* and in these, or NULL */
     uint64_t seed;
     struct phase phases[MAX_PHASES];
     unsigned phase_count;
