@@ -230,7 +230,7 @@ static void look(input_t *input) {
     answered(guestram_region_next(memory, region, &next));
     answered(guestram_latency(memory, take(input), &latency));
     if (guestram_next_event(memory, &event) == 0)
-        HOLDS(event.type >= GUESTRAM_EVENT_RESIDENT && event.type <= GUESTRAM_EVENT_REMAP_REFUSED);
+        HOLDS(event.type >= GUESTRAM_EVENT_RESIDENT && event.type <= GUESTRAM_EVENT_STALE_REMOVED);
     HOLDS(guestram_event_fd(memory) >= 0);
 }
 

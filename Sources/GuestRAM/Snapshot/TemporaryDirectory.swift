@@ -8,8 +8,8 @@ struct TemporaryDirectory: ~Copyable {
     private let parent: Descriptor
     private let path: SnapshotPath
     private var isPublished = false
-    /// How many directories that killed saves to the same path had left are gone now.
-    let removed: Int
+    /// What killed saves to the same path had left and is gone now, in bytes on disk; nil: nothing.
+    let removed: UInt64?
 
     /// The files that there may be in it.
     private static func forEachFile(_ body: (StaticString) -> Void) {
@@ -87,29 +87,36 @@ struct TemporaryDirectory: ~Copyable {
         }
     }
 
-    /// Whether it is gone.
+    /// The bytes that it took on disk; nil when it is still there.
     @discardableResult
     private static func remove(
         _ name: UnsafePointer<CChar>, opened directory: Int32, in parent: Int32
-    ) -> Bool {
-        forEachFile { _ = cl_unlinkat(directory, $0.cString, 0) }
-        return cl_unlinkat(parent, name, AT_REMOVEDIR) == 0
+    ) -> UInt64? {
+        var bytes: UInt64 = 0
+        forEachFile {
+            var status = cl_stat()
+            let found = cl_fstatat(directory, $0.cString, &status, AT_SYMLINK_NOFOLLOW) == 0
+            guard cl_unlinkat(directory, $0.cString, 0) == 0, found else { return }
+            bytes += UInt64(status.blocks) * 512
+        }
+        return cl_unlinkat(parent, name, AT_REMOVEDIR) == 0 ? bytes : nil
     }
 
-    /// Removes what saves to the same path left that were killed; says how many. Only files of our
-    /// own names are removed, so at worst a directory of this name that is not ours stays as it is,
-    /// less those.
+    /// Removes what saves to the same path left that were killed. Only files of our own names are
+    /// removed, so at worst a directory of this name that is not ours stays as it is, less those.
     private static func removeStale(
         _ path: borrowing SnapshotPath, in parent: borrowing Descriptor
-    ) -> Int {
+    ) -> UInt64? {
         let listing = cl_openat(parent.raw, StaticString(".").cString, O_RDONLY | O_DIRECTORY, 0)
-        guard listing >= 0, let entries = cl_fdopendir(listing) else { return 0 }
-        var removed = 0
+        guard listing >= 0, let entries = cl_fdopendir(listing) else { return nil }
+        var removed: UInt64?
         while let entry = cl_readdir(entries) {
             guard let process = path.processOfTemporary(entry), !process.isAlive else { continue }
             let stale = cl_openat(parent.raw, entry, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
             guard stale >= 0 else { continue }
-            if remove(entry, opened: stale, in: parent.raw) { removed += 1 }
+            if let bytes = remove(entry, opened: stale, in: parent.raw) {
+                removed = (removed ?? 0) + bytes
+            }
             _ = cl_close(stale)
         }
         closedir(entries)
