@@ -6,7 +6,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { LATENCIES = GUESTRAM_LATENCY_FILL + 1, NS_PER_S = 1000000000 };
+enum { LATENCIES = GUESTRAM_LATENCY_FILL + 1 };
+
+/* Of guestram_latency_t's `below`: from 1 us to 8.6 s. The one after counts all that took longer,
+ * too, which is what +Inf is for. */
+enum { FIRST_BUCKET = 3, LAST_BUCKET = 26 };
+
+/* For printf(). Not %f, whose point is a comma in some locales. */
+#define SECONDS(ns) "%" PRIu64 ".%09" PRIu64, (ns) / 1000000000, (ns) % 1000000000
 
 struct reading {
     const char *name;
@@ -14,7 +21,7 @@ struct reading {
     guestram_latency_t latency[LATENCIES];
 };
 
-/* `at`: where in guestram_stats_t the number is; of a summary, which latency. */
+/* `at`: where in guestram_stats_t the number is; of a histogram, which latency. */
 #define STAT(member) offsetof(guestram_stats_t, member)
 
 static const struct metric {
@@ -64,17 +71,17 @@ static const struct metric {
      {{"", STAT(events_dropped)}}},
     {"guestram_own_memory_bytes", "gauge", "What the library uses for itself.", NULL,
      {{"", STAT(own_memory)}}},
-    {"guestram_fault_seconds", "summary", "From a fault's reading until its thread was woken.",
-     NULL, {{"", GUESTRAM_LATENCY_ALL}}},
-    {"guestram_fault_mode_seconds", "summary", "The same by why the fault came.", "mode",
+    {"guestram_fault_seconds", "histogram", "From a fault's reading until its thread was woken.",
+     "mode",
      {{"missing", GUESTRAM_LATENCY_MISSING},
       {"minor", GUESTRAM_LATENCY_MINOR},
       {"wp", GUESTRAM_LATENCY_WP}}},
-    {"guestram_fault_origin_seconds", "summary", "The same by where the bytes came from.", "origin",
+    {"guestram_fault_origin_seconds", "histogram", "The same by where the bytes came from.",
+     "origin",
      {{"hit", GUESTRAM_LATENCY_HIT},
       {"disk", GUESTRAM_LATENCY_DISK},
       {"zero", GUESTRAM_LATENCY_ZERO}}},
-    {"guestram_fault_part_seconds", "summary", "The parts that the time is made of.", "part",
+    {"guestram_fault_part_seconds", "histogram", "The parts that the time is made of.", "part",
      {{"queue", GUESTRAM_LATENCY_QUEUE},
       {"fetch", GUESTRAM_LATENCY_FETCH},
       {"fill", GUESTRAM_LATENCY_FILL}}},
@@ -91,44 +98,34 @@ static void put_label(FILE *out, char *separator, const char *label, const char 
     *separator = ',';
 }
 
-/* The name and labels of a sample. `extra` is a label of its own, for a summary's quantile. */
+/* The name and labels of a sample; `le` is a bucket's bound. */
 static void put_name(FILE *out, const struct metric *metric, const char *suffix, const char *memory,
-                     const char *value, const char *quantile) {
+                     const char *value, const char *le) {
     char separator = '{';
     fprintf(out, "%s%s", metric->name, suffix);
     if (memory)
         put_label(out, &separator, "memory", memory);
     if (metric->label)
         put_label(out, &separator, metric->label, value);
-    if (quantile)
-        put_label(out, &separator, "quantile", quantile);
+    if (le)
+        put_label(out, &separator, "le", le);
     fputs(separator == ',' ? "} " : " ", out);
 }
 
-/* Not by %f, whose point is a comma in some locales. */
-static void put_seconds(FILE *out, uint64_t ns) {
-    fprintf(out, "%" PRIu64 ".%09" PRIu64 "\n", ns / NS_PER_S, ns % NS_PER_S);
-}
-
-static void put_summary(FILE *out, const struct metric *metric, const char *memory,
-                        const char *value, const guestram_latency_t *latency) {
-    const struct {
-        const char *quantile;
-        uint64_t ns;
-    } quantiles[] = {{"0.5", latency->p50_ns},
-                     {"0.9", latency->p90_ns},
-                     {"0.99", latency->p99_ns},
-                     {"0.999", latency->p999_ns},
-                     {"1", latency->max_ns}};
-    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
-        put_name(out, metric, "", memory, value, quantiles[i].quantile);
-        if (latency->count)
-            put_seconds(out, quantiles[i].ns);
-        else
-            fputs("NaN\n", out);
+static void put_histogram(FILE *out, const struct metric *metric, const char *memory,
+                          const char *value, const guestram_latency_t *latency) {
+    for (int i = FIRST_BUCKET; i <= LAST_BUCKET; i++) {
+        uint64_t bound = UINT64_C(128) << i;
+        char le[32];
+        snprintf(le, sizeof le, SECONDS(bound));
+        put_name(out, metric, "_bucket", memory, value, le);
+        fprintf(out, "%" PRIu64 "\n", latency->below[i]);
     }
+    put_name(out, metric, "_bucket", memory, value, "+Inf");
+    fprintf(out, "%" PRIu64 "\n", latency->count);
     put_name(out, metric, "_sum", memory, value, NULL);
-    put_seconds(out, latency->sum_ns);
+    fprintf(out, SECONDS(latency->sum_ns));
+    putc('\n', out);
     put_name(out, metric, "_count", memory, value, NULL);
     fprintf(out, "%" PRIu64 "\n", latency->count);
 }
@@ -137,8 +134,8 @@ static void put_metric(FILE *out, const struct metric *metric, const struct read
     for (size_t i = 0; metric->sample[i].value; i++) {
         const char *value = metric->sample[i].value;
         size_t at = metric->sample[i].at;
-        if (*metric->type == 's') {
-            put_summary(out, metric, reading->name, value, &reading->latency[at]);
+        if (*metric->type == 'h') {
+            put_histogram(out, metric, reading->name, value, &reading->latency[at]);
         } else {
             const char *stats = (const char *)&reading->stats;
             put_name(out, metric, "", reading->name, value, NULL);

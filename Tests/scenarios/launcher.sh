@@ -125,9 +125,20 @@ bytes_read guestram_source_read_bytes_total
 missing guestram_faults_total{mode="missing"}
 minor guestram_faults_total{mode="minor"}
 wp guestram_faults_total{mode="wp"}
-faults guestram_fault_seconds_count
+missing guestram_fault_seconds_count{mode="missing"}
+minor guestram_fault_seconds_count{mode="minor"}
 events_remove guestram_uffd_events_total{event="remove"}
 END
+}
+
+# Of several memories, each with its name.
+prometheus_of_two() {
+    local here=$top/Tests/scenarios/fixtures
+    gcc -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$top/include" -o "$scratch/two" \
+        "$here/prometheus.c" "$top/examples/prometheus.c" "$BUILD/libguestram.a" -lseccomp -lcap &&
+        "$scratch/two" >"$scratch/metrics" && awk -f "$here/prometheus.awk" "$scratch/metrics" &&
+        grep -qxF 'guestram_pages{memory="a"} 0' "$scratch/metrics" &&
+        grep -qxF 'guestram_pages{memory="b\\c\"d\ne"} 0' "$scratch/metrics"
 }
 
 smallest_use() {
@@ -264,6 +275,7 @@ else
     check launcher_around_the_hole around_the_hole
 fi
 check launcher_report_is_prometheus prometheus
+check launcher_prometheus_of_two_memories prometheus_of_two
 check launcher_smallest_use smallest_use
 [ "$accels" = threads ] || check launcher_snapshot_of_another_accel snapshot_of_another_kind
 check launcher_help "$launcher" -help
