@@ -235,6 +235,16 @@ static inline int cl_mlock_onfault(const void *address, size_t length) {
     return cl_result(mlock2(address, length, MLOCK_ONFAULT));
 }
 static inline int cl_munlock(const void *address, size_t length) { return cl_result(munlock(address, length)); }
+// How many of the range's pages the page cache holds: a count, or -errno (-ENOSYS before Linux 6.5,
+// -EPERM for a file that is neither ours nor writable). Among them pages that are still being read.
+// Debian 12's headers do not have it; its number is the same on every architecture.
+#define CL_SYS_CACHESTAT 451
+static inline int64_t cl_cachestat(int fd, uint64_t offset, uint64_t length) {
+    uint64_t range[2] = {offset, length}, counts[5] = {0};
+    long result = syscall(CL_SYS_CACHESTAT, fd, range, counts, 0u);
+    return result < 0 ? -errno : (int64_t)counts[0];
+}
+
 static inline int cl_mincore(void *address, size_t length, unsigned char *resident) {
     return cl_result(mincore(address, length, resident));
 }

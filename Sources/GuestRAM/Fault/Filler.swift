@@ -160,7 +160,9 @@ enum Filler {
         let offset = region.pointee.offset(of: first)
         let now = cl_now_ns()
         if atStart && map.pointee.cachedEnd(offset, now: now) == nil {
-            map.pointee.look(offset, now: now, scratch: thread.pointee.staging.base)
+            map.pointee.look(
+                offset, now: now, region.pointee.source,
+                by: region.pointee.source.workerDescriptor, scratch: thread.pointee.staging.base)
         }
         let result = memory.pointee.events.shared {
             region.pointee.isRegistered

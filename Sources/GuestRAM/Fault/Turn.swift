@@ -108,8 +108,8 @@ struct Turn: ~Copyable {
         if !bring.waited, let map = region.pointee.sourceMap {
             // Where a read needs no waiting, the next faults may need no read.
             map.pointee.look(
-                region.pointee.offset(of: run.lowerBound), now: start,
-                scratch: thread.pointee.staging.base)
+                region.pointee.offset(of: run.lowerBound), now: start, region.pointee.source,
+                by: region.pointee.source.workerDescriptor, scratch: thread.pointee.staging.base)
         }
         guard run.upperBound < window.upperBound else { return }
         fillRest(region, run.upperBound..<window.upperBound)

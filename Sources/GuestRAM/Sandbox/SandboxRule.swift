@@ -15,16 +15,19 @@ struct SandboxRule {
     /// Argument 0 must be a number of the workers' DescriptorBlock.
     let descriptor: Bool
     let constant: Constant?
+    /// Of a call that Debian 12's libseccomp does not know yet.
+    var known: Int32? = nil
 
     /// The call's number; nil on an architecture that does not have it.
     var number: Int32? {
+        if let known { return known }
         let name = UnsafeRawPointer(call.utf8Start).assumingMemoryBound(to: CChar.self)
         let number = seccomp_syscall_resolve_name(name)
         return number >= 0 ? number : nil
     }
 
     /// What workers and fillers do, no more; the calls on ranges (MOVE, ...) run in the VMM's threads.
-    static var all: InlineArray<26, SandboxRule> {
+    static var all: InlineArray<27, SandboxRule> {
         [
             // Faults: messages in, pages out.
             request(UInt64(CL_UFFDIO_CONTINUE), "UFFDIO_CONTINUE"),
@@ -38,6 +41,9 @@ struct SandboxRule {
             // Sources, and memory that is filled through its file.
             onDescriptor("preadv2"),
             onDescriptor("pread64"),
+            // Is a part of the snapshot in memory?
+            SandboxRule(
+                call: "cachestat", descriptor: true, constant: nil, known: CL_SYS_CACHESTAT),
             onDescriptor("pwrite64"),
             advice(CL_MADV_POPULATE_READ, "MADV_POPULATE_READ"),
             advice(CL_MADV_POPULATE_WRITE, "MADV_POPULATE_WRITE"),

@@ -5,7 +5,7 @@ import Synchronization
 ///
 /// Bytes that are in memory need not be read into a buffer first: COPY takes them from here. But it
 /// is issued under the event lock, and must not wait for the disk there. So it is aimed only at
-/// chunks that mincore() found cached a moment ago; a page that memory pressure takes away within
+/// chunks that a look found cached a moment ago; a page that memory pressure takes away within
 /// that moment makes one COPY wait once, which is noticed, and the chunk is cold again.
 struct SourceMap: ~Copyable, @unchecked Sendable {
     static let chunk: UInt64 = 512 << 10
@@ -52,15 +52,36 @@ struct SourceMap: ~Copyable, @unchecked Sendable {
         return min(length, UInt64(index &+ 1) &* Self.chunk)
     }
 
-    /// Looks whether all of the chunk is cached. `scratch` holds a byte per page of a chunk.
-    func look(_ offset: UInt64, now: UInt64, scratch: UnsafeMutableRawPointer) {
+    /// Looks whether all of the chunk is cached, by the descriptor that the caller may use. `scratch`
+    /// holds a byte per page of a chunk.
+    func look(
+        _ offset: UInt64, now: UInt64, _ source: Source, by descriptor: Int32,
+        scratch: UnsafeMutableRawPointer
+    ) {
         let index = Int(offset / Self.chunk)
         let start = UInt64(index) &* Self.chunk
         let size = Int(min(Self.chunk, length &- start))
-        let pages = scratch.assumingMemoryBound(to: UInt8.self)
-        guard cl_mincore(base + Int(start), size, pages) == 0 else { return }
-        for page in 0..<size / 4096 where pages[page] & 1 == 0 { return }
+        let position = source.offset &+ start
+        let cached = cl_cachestat(descriptor, position, UInt64(size))
+        if cached >= 0 {
+            guard cached == size / 4096 else { return }
+            // Counted are also pages that are still being read: of those the last comes last.
+            guard
+                cl_pread_nowait(descriptor, scratch, 1, off_t(position) + off_t(size) - 1) == 1
+            else { return }
+        } else {
+            guard allResident(start, size, scratch.assumingMemoryBound(to: UInt8.self)) else { return }
+        }
         seen[index].store(Self.tick(now), ordering: .relaxed)
+    }
+
+    /// Before Linux 6.5. Many times slower.
+    private func allResident(
+        _ start: UInt64, _ size: Int, _ pages: UnsafeMutablePointer<UInt8>
+    ) -> Bool {
+        guard cl_mincore(base + Int(start), size, pages) == 0 else { return false }
+        for page in 0..<size / 4096 where pages[page] & 1 == 0 { return false }
+        return true
     }
 
     /// A COPY from the chunk failed or had to wait.
