@@ -41,12 +41,14 @@ static const char *whole_snapshot(const char *name) {
     uint32_t id;
     guestram_region_options_t second = region_options(&SHMEM, MIB);
     second.name = "second";
-    guestram_save_options_t options = {.size = sizeof options, .state = state, .state_length = sizeof state};
+    guestram_save_options_t options = {
+        .size = sizeof options, .state = state, .state_length = sizeof state};
     REQUIRE(guestram_create(NULL, &memory) == 0);
     vm_t vm = vm_add(memory, &ANON, MIB, 0);
     pattern_fill(vm.address, MIB, PAGE, 1);
     REQUIRE(guestram_region_add(memory, &second, &id) == 0);
-    guestram_slot_t slot = {.size = sizeof slot, .guest_physical = GIB, .length = MIB, .region = id};
+    guestram_slot_t slot = {
+        .size = sizeof slot, .guest_physical = GIB, .length = MIB, .region = id};
     REQUIRE(guestram_slot_add(memory, &slot) == 0);
     REQUIRE(guestram_save(memory, directory, &options) == 0);
     vm_destroy(&vm);
@@ -57,7 +59,8 @@ static int try_open(const char *directory) {
     guestram_snapshot_t *snapshot = NULL;
     int error = guestram_snapshot_open(directory, &snapshot);
     CHECK((error == 0) == (snapshot != NULL));
-    if (error < 0) CHECK(strlen(guestram_error()) > 0);
+    if (error < 0)
+        CHECK(strlen(guestram_error()) > 0);
     guestram_snapshot_close(snapshot);
     return error;
 }
@@ -105,7 +108,8 @@ TEST(manifest_that_is_no_manifest) {
     const char *directory = whole_snapshot("s"), *path = file_of(directory, "manifest");
     write_file(path, noise, 4096);
     check_damaged(directory, "manifest");
-    for (size_t i = 0; i < sizeof noise; i++) noise[i] = (char)(i * 2654435761u >> 13);
+    for (size_t i = 0; i < sizeof noise; i++)
+        noise[i] = (char)(i * 2654435761u >> 13);
     write_file(path, noise, sizeof noise);
     check_damaged(directory, "manifest");
     memset(noise, 'a', sizeof noise);
@@ -158,7 +162,8 @@ TEST(state_with_a_changed_byte) {
     guestram_snapshot_t *snapshot = NULL;
     const void *seen;
     int error = guestram_snapshot_open(directory, &snapshot);
-    if (error == 0) error = guestram_snapshot_state(snapshot, &seen, &length);
+    if (error == 0)
+        error = guestram_snapshot_state(snapshot, &seen, &length);
     CHECK_EQ(error, -EINVAL);
     check_says(guestram_error(), "state", "guestram_snapshot_state");
     check_says(guestram_error(), "checksum", "guestram_snapshot_state");
@@ -183,7 +188,8 @@ static unsigned entries_beside(const char *directory) {
     unsigned count = 0;
     DIR *listing = opendir(directory);
     REQUIRE(listing);
-    for (struct dirent *entry; (entry = readdir(listing));) count++;
+    for (struct dirent *entry; (entry = readdir(listing));)
+        count++;
     closedir(listing);
     return count - 2; /* . and .. */
 }
@@ -236,10 +242,12 @@ TEST(killed_while_saving) {
         REQUIRE(child >= 0);
         if (child == 0) {
             guestram_t *memory = NULL;
-            if (guestram_create(NULL, &memory) < 0) _exit(1);
+            if (guestram_create(NULL, &memory) < 0)
+                _exit(1);
             vm_t vm = vm_add(memory, &ANON, 8 * MIB, 0);
             pattern_fill(vm.address, vm.length, PAGE, VM_SEED);
-            if (write(ready[1], "", 1) != 1) _exit(1);
+            if (write(ready[1], "", 1) != 1)
+                _exit(1);
             _exit(guestram_save(memory, directory, NULL) < 0);
         }
         char byte;

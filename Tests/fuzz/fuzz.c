@@ -16,7 +16,8 @@ void fuzz_failed(const char *file, int line, const char *text) {
 }
 
 int answered(int result) {
-    if (result >= 0) return result;
+    if (result >= 0)
+        return result;
     HOLDS(strerrorname_np(-result) && guestram_error()[0] && strlen(guestram_error()) < 512);
     return result;
 }
@@ -25,7 +26,8 @@ uint8_t take(input_t *input) { return input->at < input->end ? *input->at++ : 0;
 
 uint64_t take_number(input_t *input) {
     uint64_t number = 0;
-    for (int i = 0; i < 8; i++) number = number << 8 | take(input);
+    for (int i = 0; i < 8; i++)
+        number = number << 8 | take(input);
     return number;
 }
 
@@ -35,7 +37,8 @@ static volatile sig_atomic_t touching;
 
 static void on_sigbus(int number, siginfo_t *info, void *context) {
     (void)info, (void)context;
-    if (touching) siglongjmp(landing, 1);
+    if (touching)
+        siglongjmp(landing, 1);
     signal(number, SIG_DFL);
 }
 
@@ -43,7 +46,8 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
 static void catch_sigbus(void) {
     static bool caught;
     struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    if (!caught) HOLDS(sigaction(SIGBUS, &action, NULL) == 0);
+    if (!caught)
+        HOLDS(sigaction(SIGBUS, &action, NULL) == 0);
     caught = true;
 }
 
@@ -62,9 +66,10 @@ bool write_word(void *page, uint64_t value) { return touch(page, &value, 8); }
 
 guestram_pool_t *fuzz_pool(void) {
     static guestram_pool_t *pool;
-    guestram_pool_options_t options = {.size = sizeof options, .workers = 2,
-                                       .sandbox = GUESTRAM_SANDBOX_OFF};
-    if (!pool) HOLDS(guestram_pool_create(&options, &pool) == 0);
+    guestram_pool_options_t options = {
+        .size = sizeof options, .workers = 2, .sandbox = GUESTRAM_SANDBOX_OFF};
+    if (!pool)
+        HOLDS(guestram_pool_create(&options, &pool) == 0);
     return pool;
 }
 
@@ -82,7 +87,8 @@ const char *fuzz_directory(void) {
     static bool made;
     if (!made) {
         const char *given = getenv("FUZZ_DIRECTORY"); /* removed by whoever gave it */
-        if (given) snprintf(directory, sizeof directory, "%s/%s", given, "XXXXXX");
+        if (given)
+            snprintf(directory, sizeof directory, "%s/%s", given, "XXXXXX");
         HOLDS(mkdtemp(directory));
         atexit(remove_ours);
     }
@@ -94,7 +100,8 @@ size_t open_fds(void) {
     size_t count = 0;
     DIR *all = opendir("/proc/self/fd");
     HOLDS(all);
-    while (readdir(all)) count++;
+    while (readdir(all))
+        count++;
     closedir(all);
     return count;
 }

@@ -20,8 +20,7 @@ enum { PAGE = 4096 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The fuzzer records the input when the program aborts. */
-#define HOLDS(condition) \
-    ((condition) ? (void)0 : fuzz_failed(__FILE__, __LINE__, #condition))
+#define HOLDS(condition) ((condition) ? (void)0 : fuzz_failed(__FILE__, __LINE__, #condition))
 _Noreturn void fuzz_failed(const char *file, int line, const char *text);
 
 /* A result: 0 or more, or a known errno with a message. Returns it. */

@@ -21,7 +21,8 @@ _Noreturn static void leave(int status) {
 
 static void check_taken(const struct options *options) {
     HOLDS(options->what <= DO_SANDBOX_LIST);
-    if (options->what != DO_RUN) return;
+    if (options->what != DO_RUN)
+        return;
     HOLDS(options->vcpus <= GUEST_MAX_VCPUS);
     HOLDS(options->type >= GUESTRAM_ANON && options->type <= GUESTRAM_GUEST_MEMFD);
     HOLDS(memchr(options->backend_id, 0, sizeof options->backend_id));
@@ -31,7 +32,8 @@ static void check_taken(const struct options *options) {
     for (unsigned i = 0; i < options->phase_count; i++) {
         const struct phase *phase = &options->phases[i];
         HOLDS(phase->kind <= PHASE_SLEEP && phase->run >= 1);
-        if (phase->kind == PHASE_TOUCH) HOLDS(phase->amount >= 1 && phase->amount <= 10000);
+        if (phase->kind == PHASE_TOUCH)
+            HOLDS(phase->amount >= 1 && phase->amount <= 10000);
     }
 }
 
@@ -42,7 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(text, data, size);
     text[size] = 0;
     char *volatile owned = text;
-    for (char *rest = text, *line; argc < 65 && (line = strsep(&rest, "\n"));) argv[argc++] = line;
+    for (char *rest = text, *line; argc < 65 && (line = strsep(&rest, "\n"));)
+        argv[argc++] = line;
     if (!setjmp(refused)) {
         options_parse(&options, argc, argv);
         check_taken(&options);

@@ -59,7 +59,8 @@ static void read_region(guestram_t *memory, const guestram_snapshot_region_t *sa
     HOLDS(guestram_region_info(memory, region, &info) == 0);
     HOLDS(info.length == saved->length && info.type == saved->type);
     uint64_t pages = info.length / PAGE, step = pages > MOST_PAGES ? pages / 16 : 1;
-    if (info.granule > PAGE) return; /* the machine's hugepages are others' as well */
+    if (info.granule > PAGE)
+        return; /* the machine's hugepages are others' as well */
     for (uint64_t i = 0; i < pages; i += step) {
         uint64_t in_file = saved->file_offset / PAGE + i;
         bool there = (in_file + 1) * PAGE <= cut;
@@ -70,7 +71,8 @@ static void read_region(guestram_t *memory, const guestram_snapshot_region_t *sa
         uint64_t expected = in_file < 64 ? word(in_file) : 0;
         HOLDS(page[0] == expected);
         HOLDS(there || expected == 0); /* a hole stays one wherever the file is cut */
-        for (size_t at = 1; at < PAGE / 8; at++) HOLDS(page[at] == 0);
+        for (size_t at = 1; at < PAGE / 8; at++)
+            HOLDS(page[at] == 0);
     }
 }
 
@@ -87,10 +89,12 @@ static void restore(guestram_snapshot_t *snapshot, uint8_t flags, int file, uint
         HOLDS(strlen(saved.name) < sizeof saved.name && saved.data <= saved.length);
         total += saved.length;
     }
-    if (total > 256u << 20) return; /* too much memory to have it made */
+    if (total > 256u << 20)
+        return; /* too much memory to have it made */
     HOLDS(guestram_create(&options, &memory) == 0);
     if (answered(guestram_restore(memory, snapshot, &how)) == 0) {
-        if (flags & CUT_LATER && !(flags & EAGER)) HOLDS(ftruncate(file, (off_t)(size /= 2)) == 0);
+        if (flags & CUT_LATER && !(flags & EAGER))
+            HOLDS(ftruncate(file, (off_t)(size /= 2)) == 0);
         if (answered(guestram_start(memory)) == 0)
             for (uint32_t i = 0; guestram_snapshot_region(snapshot, i, &saved) == 0; i++)
                 read_region(memory, &saved, size);
@@ -111,7 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memory_size += take(&input);
     size_t state_size = take(&input);
     int file = -1;
-    if (!(flags & NO_MEMORY)) file = write_memory(directory, memory_size);
+    if (!(flags & NO_MEMORY))
+        file = write_memory(directory, memory_size);
     if (flags & STATE) {
         int fd = create_file(directory, "state");
         write_all(fd, "0123456789abcdefghijklmnopqrstuvwxyz", state_size % 37);
@@ -133,11 +138,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const void *state = "";
         size_t length = 0;
         HOLDS(guestram_snapshot_state(snapshot, &state, &length) == 0);
-        HOLDS(length <= 36 && (length == 0 || !memcmp(state, "0123456789abcdefghijklmnopqrstuvwxyz", length)));
+        HOLDS(length <= 36 &&
+              (length == 0 || !memcmp(state, "0123456789abcdefghijklmnopqrstuvwxyz", length)));
         restore(snapshot, flags, file, memory_size);
         guestram_snapshot_close(snapshot);
     }
-    if (file >= 0) close(file);
+    if (file >= 0)
+        close(file);
     remove_directory(directory);
     HOLDS(open_fds() == fds);
     return 0;

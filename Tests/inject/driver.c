@@ -38,7 +38,8 @@ __attribute__((format(printf, 1, 2))) _Noreturn static void wrong(const char *fo
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     memcpy(before, run.told->text, sizeof before);
-    snprintf(run.told->text, sizeof run.told->text, "%s%s%.180s", text, before[0] ? "; before: " : "", before);
+    snprintf(run.told->text, sizeof run.told->text, "%s%s%.180s", text,
+             before[0] ? "; before: " : "", before);
     tell(WRONG);
 }
 #define WRONG_IF(condition, ...) ((condition) ? wrong(__VA_ARGS__) : (void)0)
@@ -46,21 +47,25 @@ __attribute__((format(printf, 1, 2))) _Noreturn static void wrong(const char *fo
 /* A refusal; the first is kept. */
 static void refused(const char *call, int error) {
     WRONG_IF(!strerrorname_np(-error), "%s answers %d, which is no errno", call, error);
-    WRONG_IF(!guestram_error()[0], "%s answers -%s without a message", call, strerrorname_np(-error));
-    if (run.told->outcome == REFUSED) return;
+    WRONG_IF(!guestram_error()[0], "%s answers -%s without a message", call,
+             strerrorname_np(-error));
+    if (run.told->outcome == REFUSED)
+        return;
     run.told->outcome = REFUSED;
-    snprintf(run.told->text, sizeof run.told->text, "%s: -%s, %s", call, strerrorname_np(-error), guestram_error());
+    snprintf(run.told->text, sizeof run.told->text, "%s: -%s, %s", call, strerrorname_np(-error),
+             guestram_error());
 }
 
 /* Made again after a failure it succeeds: nothing had been changed. */
-#define ATTEMPT(call)                                                              \
-    do {                                                                           \
-        int error_ = (call);                                                       \
-        if (error_ < 0) {                                                          \
-            refused(#call, error_);                                                \
-            error_ = (call);                                                       \
-        }                                                                          \
-        WRONG_IF(error_ < 0, "made again, %.40s... answers %d: %s", #call, error_, guestram_error()); \
+#define ATTEMPT(call)                                                                              \
+    do {                                                                                           \
+        int error_ = (call);                                                                       \
+        if (error_ < 0) {                                                                          \
+            refused(#call, error_);                                                                \
+            error_ = (call);                                                                       \
+        }                                                                                          \
+        WRONG_IF(error_ < 0, "made again, %.40s... answers %d: %s", #call, error_,                 \
+                 guestram_error());                                                                \
     } while (0)
 
 /* Nothing is left but what there was before. */
@@ -96,7 +101,8 @@ static void create(void) {
         refused("guestram_pool_create", error);
         error = guestram_pool_create(&pool, &run.pool);
         /* libseccomp remembers what the kernel told it at first. */
-        if (error == -ENOMEM && strstr(guestram_error(), "libseccomp")) no_pool();
+        if (error == -ENOMEM && strstr(guestram_error(), "libseccomp"))
+            no_pool();
     }
     WRONG_IF(error < 0, "made again, guestram_pool_create answers %d: %s", error, guestram_error());
     options.pool = run.pool;
@@ -125,12 +131,14 @@ static void check_page(unsigned page, const char *when) {
         run.poisoned = true;
         return;
     }
-    WRONG_IF(memcmp(at, run.expected + page * granule, granule) != 0, "%s: page %u is %#llx..., not %#llx", when, page,
-             (unsigned long long)value, (unsigned long long)*(uint64_t *)(void *)(run.expected + page * granule));
+    WRONG_IF(memcmp(at, run.expected + page * granule, granule) != 0,
+             "%s: page %u is %#llx..., not %#llx", when, page, (unsigned long long)value,
+             (unsigned long long)*(uint64_t *)(void *)(run.expected + page * granule));
 }
 
 static void check_all(const char *when) {
-    for (unsigned page = 0; page < PAGES; page++) check_page(page, when);
+    for (unsigned page = 0; page < PAGES; page++)
+        check_page(page, when);
 }
 
 static void write_page(unsigned page) {
@@ -197,7 +205,8 @@ static void ranges(void) {
 static void events(void) {
     guestram_event_t event = {.size = sizeof event};
     while (guestram_next_event(run.memory, &event) == 0)
-        if (event.type == GUESTRAM_EVENT_PAGE_ERROR) run.poisoned = true;
+        if (event.type == GUESTRAM_EVENT_PAGE_ERROR)
+            run.poisoned = true;
 }
 
 static void serve(void) {
@@ -212,7 +221,8 @@ static void serve(void) {
         check_page(page, "after ranges");
     RANGE(guestram_background_fill(run.memory, UINT64_MAX), );
     int error = guestram_wait_resident(run.memory, 3000);
-    if (error < 0) refused("guestram_wait_resident", error);
+    if (error < 0)
+        refused("guestram_wait_resident", error);
     WRONG_IF(error == -ETIMEDOUT, "not resident after 3 s");
     check_all("resident");
     events();
@@ -249,14 +259,18 @@ static void save(void) {
     if (error < 0) {
         refused("guestram_save", error);
         /* Renamed, and then the parent could not be synced: it is whole, and there. */
-        if (access(directory, F_OK) == 0) error = 0;
-        else error = guestram_save(run.memory, directory, &options);
+        if (access(directory, F_OK) == 0)
+            error = 0;
+        else
+            error = guestram_save(run.memory, directory, &options);
     }
     mark(PAUSE);
     bool lost = stats().pages_poisoned > 0;
-    WRONG_IF(error < 0 && !lost, "made again, guestram_save answers %d: %s", error, guestram_error());
+    WRONG_IF(error < 0 && !lost, "made again, guestram_save answers %d: %s", error,
+             guestram_error());
     WRONG_IF(error == 0 && lost && first, "poisoned pages were saved");
-    if (error == 0) check_saved(directory);
+    if (error == 0)
+        check_saved(directory);
     check_all("after the save");
 }
 

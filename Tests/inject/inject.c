@@ -14,7 +14,8 @@
 
 #include <ftw.h>
 
-static const char *const phases[PHASES] = {"pause", "create", "restore", "serve", "save", "destroy"};
+static const char *const phases[PHASES] = {"pause", "create", "restore",
+                                           "serve", "save",   "destroy"};
 
 static unsigned number_of(const char *variable, unsigned otherwise) {
     const char *text = getenv(variable);
@@ -38,13 +39,15 @@ static injection_t *matrix(const result_t *recorded, size_t *count) {
         const record_t *record = &recorded->records[i];
         const row_t *row = call_row(record->place.call);
         if (!row) {
-            harness_fail(__FILE__, __LINE__, "calls.c does not say how %s may fail", call_name(record->place.call));
+            harness_fail(__FILE__, __LINE__, "calls.c does not say how %s may fail",
+                         call_name(record->place.call));
             continue;
         }
         const unsigned occurrences[] = {1, (record->count + 1) / 2, record->count};
         for (const int *error = row->errors; error < row->errors + MOST_ERRORS && *error; error++) {
             /* What the caller asked to be put there, another has not put there. */
-            if (*error == EEXIST && row->performed == EEXIST && !record->place.worker) continue;
+            if (*error == EEXIST && row->performed == EEXIST && !record->place.worker)
+                continue;
             for (unsigned j = 0; j < 3; j++)
                 if (j == 0 || occurrences[j] != occurrences[j - 1])
                     all[(*count)++] = (injection_t){record->place, occurrences[j], *error};
@@ -84,7 +87,8 @@ static result_t attempt(const variant_t *variant, const injection_t *injection) 
 }
 
 static void inject(const variant_t *variant) {
-    static const char *const outcomes[] = {"as if nothing had been", "refused", "WRONG", "CRASHED", "HUNG"};
+    static const char *const outcomes[] = {"as if nothing had been", "refused", "WRONG", "CRASHED",
+                                           "HUNG"};
     unsigned counts[5] = {0}, unreached = 0, ran = 0, seconds = number_of("INJECT_SECONDS", 15);
     const char *only = getenv("INJECT_CASE");
     bool list = getenv("INJECT_LIST") != NULL;
@@ -92,26 +96,37 @@ static void inject(const variant_t *variant) {
     result_t recorded = {.records = calloc(MOST_PLACES, sizeof(record_t))};
     trace(&recorded, variant, &(injection_t){0}, 20);
     clean();
-    if (recorded.outcome != HELD) printf("with nothing injected: %s\n", recorded.text);
+    if (recorded.outcome != HELD)
+        printf("with nothing injected: %s\n", recorded.text);
     REQUIRE(recorded.outcome == HELD);
     for (unsigned i = 0; list && i < recorded.places; i++)
-        printf("%s %s %s: %u\n", phases[recorded.records[i].place.phase], recorded.records[i].place.worker ? "worker" : "caller",
+        printf("%s %s %s: %u\n", phases[recorded.records[i].place.phase],
+               recorded.records[i].place.worker ? "worker" : "caller",
                call_name(recorded.records[i].place.call), recorded.records[i].count);
     size_t count;
     injection_t *all = matrix(&recorded, &count);
     shuffle(all, count, number_of("INJECT_SEED", 1));
     uint64_t until = now_ns() + seconds * UINT64_C(1000000000);
     for (size_t i = 0; i < count && (seconds == 0 || now_ns() < until); i++) {
-        if (only && !strstr(case_name(&all[i]), only)) continue;
+        if (only && !strstr(case_name(&all[i]), only))
+            continue;
         result_t result = attempt(variant, &all[i]);
         ran++;
         unreached += !result.reached;
         counts[result.outcome]++;
-        if (list || result.outcome >= WRONG) printf("%s: %s%s: %s\n", case_name(&all[i]), outcomes[result.outcome], result.reached ? "" : ", not reached", result.text);
-        if (result.outcome >= WRONG) harness_fail(__FILE__, __LINE__, "%s: %s: %s", case_name(&all[i]), outcomes[result.outcome], result.text);
+        if (list || result.outcome >= WRONG)
+            printf("%s: %s%s: %s\n", case_name(&all[i]), outcomes[result.outcome],
+                   result.reached ? "" : ", not reached", result.text);
+        if (result.outcome >= WRONG)
+            harness_fail(__FILE__, __LINE__, "%s: %s: %s", case_name(&all[i]),
+                         outcomes[result.outcome], result.text);
     }
-    printf("# %s: %u calls in the phases, a matrix of %zu cases (call x errno x phase x occurrence); %u of them run: %u as if nothing had been, %u refused, %u wrong, %u crashed, %u hung; %u did not come to the call\n",
-           variant->name, recorded.places, count, ran, counts[HELD], counts[REFUSED], counts[WRONG], counts[CRASHED], counts[HUNG], unreached);
+    printf("# %s: %u calls in the phases, %zu cases (call x errno x phase x occurrence), ",
+           variant->name, recorded.places, count);
+    printf("%u of them run: %u as if nothing had been, %u refused, %u wrong, %u crashed, %u hung; "
+           "%u did not come to the call\n",
+           ran, counts[HELD], counts[REFUSED], counts[WRONG], counts[CRASHED], counts[HUNG],
+           unreached);
     CHECK(ran > 0);
     CHECK(unreached * 5 <= ran); /* threads take turns otherwise at times */
     free(all);

@@ -16,7 +16,8 @@ enum phase { PAUSE, CREATE, RESTORE, SERVE, SAVE, DESTROY, PHASES };
 /* A kind of call: the same errnos make sense for all of it. */
 typedef struct call {
     long number;
-    unsigned long detail; /* ioctl's request, futex's operation, madvise's advice, fcntl's command */
+    /* ioctl's request, futex's operation, madvise's advice, fcntl's command */
+    unsigned long detail;
 } call_t;
 
 enum { MOST_ERRORS = 5 };

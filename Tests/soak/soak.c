@@ -24,7 +24,8 @@ typedef struct worker {
     uint64_t random;
     vm_t vm;
     char from[128], to[128]; /* snapshots: the next memory's, and where it is saved */
-    uint64_t (*expected)[2]; /* of each page: the seed of its pattern, 0 zero; its first word, if written */
+    uint64_t (*expected)[2]; /* of each page: the seed of its pattern, 0 zero; its first word, if
+                                written */
 } worker_t;
 
 static uint64_t next(worker_t *worker) {
@@ -34,7 +35,9 @@ static uint64_t next(worker_t *worker) {
 
 static uint64_t expected_word(const worker_t *worker, unsigned page, unsigned index) {
     const uint64_t *is = worker->expected[page];
-    return index == 0 && is[1] ? is[1] : is[0] ? pattern_word(page * PAGE + index * 8, PAGE, is[0]) : 0;
+    return index == 0 && is[1] ? is[1]
+           : is[0]             ? pattern_word(page * PAGE + index * 8, PAGE, is[0])
+                               : 0;
 }
 
 static bool same(const worker_t *worker, unsigned page, const uint8_t *at, const char *when) {
@@ -117,7 +120,8 @@ static void ask(worker_t *worker) {
         EXPECT(guestram_background_fill(memory, next(worker) & 1 ? UINT64_MAX : next(worker) << 8));
         break;
     case 1:
-        result = guestram_prefetch(memory, worker->vm.region, next(worker) % (PAGES / 2) * PAGE, 64 * PAGE);
+        result = guestram_prefetch(memory, worker->vm.region, next(worker) % (PAGES / 2) * PAGE,
+                                   64 * PAGE);
         CHECK(result == 0 || result == -EAGAIN || result == -ENOTCONN);
         break;
     case 2:
@@ -211,15 +215,16 @@ TEST(soak, .seconds = 7200) {
         prepare(&workers[i], i, seed);
     size_t threads = harness_threads();
     figures_t first = {0}, now = {0};
-    printf("# %u rounds of %.1f s, %d memories of %d pages, seed %llu\n", rounds, (double)slice / 1e9,
-           MEMORIES, PAGES, (unsigned long long)seed);
+    printf("# %u rounds of %.1f s, %d memories of %d pages, seed %llu\n", rounds,
+           (double)slice / 1e9, MEMORIES, PAGES, (unsigned long long)seed);
     for (unsigned round = 0; round < rounds; round++) {
         run_round(workers, slice);
         now = figures(threads);
         printf("# round %u: %lu memories, %lu operations, %lu faults, %lu discards, %lu saves; "
-               "%zu fds, %zu threads, %zu mappings, RSS %zu KiB\n", round + 1, atomic_load(&memories),
-               atomic_load(&operations), atomic_load(&faults), atomic_load(&discards), atomic_load(&saves),
-               now.fds, now.threads, now.mappings, now.rss);
+               "%zu fds, %zu threads, %zu mappings, RSS %zu KiB\n",
+               round + 1, atomic_load(&memories), atomic_load(&operations), atomic_load(&faults),
+               atomic_load(&discards), atomic_load(&saves), now.fds, now.threads, now.mappings,
+               now.rss);
         if (round == 0)
             first = now;
         CHECK_EQ(now.fds, first.fds);
@@ -228,7 +233,8 @@ TEST(soak, .seconds = 7200) {
     /* The allocator's arenas and thread stacks settle in the first rounds. */
     CHECK(now.mappings <= first.mappings + 32);
     CHECK(now.rss <= first.rss + 4096);
-    CHECK(atomic_load(&saves) >= MEMORIES && atomic_load(&discards) > 0 && atomic_load(&faults) > 0);
+    CHECK(atomic_load(&saves) >= MEMORIES && atomic_load(&discards) > 0 &&
+          atomic_load(&faults) > 0);
     for (unsigned i = 0; i < MEMORIES; i++)
         free(workers[i].expected);
     CHECK_EQ(guestram_pool_destroy(pool), 0);
