@@ -14,6 +14,7 @@ struct TemporaryDirectory: ~Copyable {
     /// The files that there may be in it.
     private static func forEachFile(_ body: (StaticString) -> Void) {
         body("memory")
+        body("checksums")
         body("state")
         body("manifest")
     }
