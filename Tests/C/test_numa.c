@@ -72,7 +72,9 @@ static void pages_lie_where_the_policy_says(const variant_t *variant) {
                     {GUESTRAM_POLICY_INTERLEAVE, MPOL_INTERLEAVE, 3}};
     if (!is_node(1)) SKIP("this machine has one NUMA node");
     need_variant(variant);
-    uint64_t granules = variant->granule == PAGE ? 512 : 8, data = granules / 4 * 3, counts[2];
+    /* Anonymous memory may become three huge pages, and these are interleaved then. */
+    uint64_t granules = variant->granule != PAGE ? 8 : variant->type == GUESTRAM_ANON ? 1536 : 256;
+    uint64_t data = granules / 4 * 3, counts[2];
     for (unsigned i = 0; i < sizeof policies / sizeof policies[0] * WAYS; i++) {
         uint64_t nodes = policies[i / WAYS].nodes;
         vm_t vm = filled(variant, granules, policies[i / WAYS].policy, nodes, i % WAYS);

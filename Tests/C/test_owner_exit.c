@@ -36,8 +36,7 @@ static void *reads(void *argument) {
 
 /* ---- a forked child, whose userfaultfd was handed to the library -- */
 
-#define GRANULES 16384u
-#define CHILDREN 30u
+#define GRANULES 4096u
 
 enum way { EXITS, IS_KILLED, EXECS, WAYS };
 
@@ -67,8 +66,8 @@ static void child_goes_before_it_is_taken_care_of(const variant_t *variant) {
     pthread_t thread;
     REQUIRE(pthread_create(&thread, NULL, reads, &reader) == 0);
     size_t fds = harness_fds();
-    unsigned gone_first = 0;
-    for (unsigned i = 0; i < CHILDREN; i++) {
+    unsigned gone_first = 0, children = is_quick() ? 15 : 60;
+    for (unsigned i = 0; i < children; i++) {
         enum way way = i % WAYS;
         int status = 0;
         pid_t child = fork();
@@ -82,10 +81,10 @@ static void child_goes_before_it_is_taken_care_of(const variant_t *variant) {
     }
     atomic_store(&reader.over, true);
     pthread_join(thread, NULL);
-    printf("%s: %u of %u children were gone first\n", variant->name, gone_first, CHILDREN);
+    printf("%s: %u of %u children were gone first\n", variant->name, gone_first, children);
     CHECK(gone_first > 0); /* or this tries nothing */
     CHECK(reader.longest_ns < UINT64_C(1000000000) * time_factor());
-    CHECK(vm_stats(&vm).events_fork >= CHILDREN);
+    CHECK(vm_stats(&vm).events_fork >= children);
     CHECK_EQ(vm_mismatch(&vm), -1);
     CHECK_EQ(vm_stats(&vm).pages_poisoned, 0);
     vm_destroy(&vm);
@@ -113,7 +112,7 @@ _Noreturn static void be_a_vmm(const variant_t *variant, int ready, bool exits) 
 static void vmm_goes_while_it_is_served(const variant_t *variant) {
     need_variant(variant);
     save_pattern(scratch("snapshot"), 4096 * PAGE, PAGE, VM_SEED);
-    for (unsigned i = 0; i < 20; i++) {
+    for (unsigned i = 0; i < (is_quick() ? 10u : 30u); i++) {
         bool exits = i % 2;
         int ready[2], status = 0;
         char byte;
