@@ -24,9 +24,15 @@ static void check_taken(const struct options *options) {
     if (options->what != DO_RUN)
         return;
     HOLDS(options->vcpus <= GUEST_MAX_VCPUS);
-    HOLDS(options->type >= GUESTRAM_ANON && options->type <= GUESTRAM_GUEST_MEMFD);
-    HOLDS(memchr(options->backend_id, 0, sizeof options->backend_id));
-    HOLDS(options->policy <= GUESTRAM_POLICY_INTERLEAVE);
+    HOLDS(options->backend_count <= MAX_BACKENDS);
+    for (unsigned i = 0; i < options->backend_count; i++) {
+        const struct backend *backend = &options->backends[i];
+        HOLDS(backend->type >= GUESTRAM_ANON && backend->type <= GUESTRAM_GUEST_MEMFD);
+        HOLDS(backend->id[0] && memchr(backend->id, 0, sizeof backend->id));
+        HOLDS(memchr(backend->mem_path, 0, sizeof backend->mem_path));
+        HOLDS(backend->policy <= GUESTRAM_POLICY_INTERLEAVE);
+        for (unsigned j = 0; j < i; j++) HOLDS(strcmp(backend->id, options->backends[j].id));
+    }
     HOLDS(options->restore_mode <= GUESTRAM_RESTORE_EAGER);
     HOLDS(options->phase_count >= 1 && options->phase_count <= MAX_PHASES);
     for (unsigned i = 0; i < options->phase_count; i++) {

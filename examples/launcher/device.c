@@ -63,8 +63,8 @@ static void balloon(struct vcpu *vcpu, uint32_t value) {
         vcpu->balloon_page = value;
         return;
     }
-    if (!value || vcpu->balloon_page >= machine->pages ||
-        value > machine->pages - vcpu->balloon_page)
+    if (!value || vcpu->balloon_page >= machine->work.pages ||
+        value > machine->work.pages - vcpu->balloon_page)
         machine_fail(machine, EXIT_FAILED, "vCPU %u: balloon of %u pages from page %llu on",
                      vcpu->index, value, (unsigned long long)vcpu->balloon_page);
     else

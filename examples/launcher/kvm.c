@@ -49,29 +49,22 @@ static int kvm_open(struct machine *machine) {
 }
 
 static int kvm_map(struct machine *machine, unsigned number, const guestram_slot_t *slot) {
-    const guestram_region_info_t *info = &machine->info;
-    if (info->type == GUESTRAM_GUEST_MEMFD && !machine->options->plain_slot) {
-        struct kvm_userspace_memory_region2 region = {
-            .slot = number,
-            .flags = KVM_MEM_GUEST_MEMFD,
-            .guest_phys_addr = slot->guest_physical,
-            .memory_size = slot->length,
-            .userspace_addr = (uintptr_t)slot->host_address,
-            .guest_memfd = (uint32_t)info->fd,
-            .guest_memfd_offset = info->fd_offset + slot->offset,
-        };
-        if (ioctl(machine->vm, KVM_SET_USER_MEMORY_REGION2, &region))
-            return fail(machine, "KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD");
-        return 0;
-    }
-    struct kvm_userspace_memory_region region = {
+    const struct ram_block *block = ram_block(machine, slot->region);
+    bool memfd = block->info.type == GUESTRAM_GUEST_MEMFD && !block->plain_slot;
+    /* The first call takes the members that the two have in common. */
+    struct kvm_userspace_memory_region2 region = {
         .slot = number,
+        .flags = memfd ? KVM_MEM_GUEST_MEMFD : 0,
         .guest_phys_addr = slot->guest_physical,
         .memory_size = slot->length,
         .userspace_addr = (uintptr_t)slot->host_address,
+        .guest_memfd = memfd ? (uint32_t)block->info.fd : 0,
+        .guest_memfd_offset = memfd ? block->info.fd_offset + slot->offset : 0,
     };
-    if (ioctl(machine->vm, KVM_SET_USER_MEMORY_REGION, &region))
+    if (!memfd && ioctl(machine->vm, KVM_SET_USER_MEMORY_REGION, &region))
         return fail(machine, "KVM_SET_USER_MEMORY_REGION");
+    if (memfd && ioctl(machine->vm, KVM_SET_USER_MEMORY_REGION2, &region))
+        return fail(machine, "KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD");
     return 0;
 }
 
@@ -96,7 +89,7 @@ static int kvm_boot(struct vcpu *vcpu) {
     struct machine *machine = vcpu->machine;
     uint64_t high_page = (machine->low - GUEST_WORK) / PAGE, hole = (1ull << 32) - machine->low;
     if (vcpu->index == 0)
-        kvm_state_memory(machine->host, machine->info.length + hole);
+        kvm_state_memory(ram_start(machine), machine->ram_size + hole);
     if (kvm_state_boot(vcpu->fd, vcpu->index, high_page, hole))
         return fail(machine, "setting a vCPU's registers");
     return 0;
@@ -141,18 +134,13 @@ static void kvm_run_failed(struct vcpu *vcpu, int error) {
 }
 
 static void kvm_vcpu_run(struct vcpu *vcpu) {
-    struct machine *machine = vcpu->machine;
-    while (!machine->stop && !machine->parked) {
-        int answer = ioctl(vcpu->fd, KVM_RUN, 0);
-        if (vcpu->bus_address)
-            sigbus_report(vcpu);
-        else if (answer && errno != EINTR) /* EINTR is a signal; a fault it met comes again */
-            kvm_run_failed(vcpu, errno);
-        else if (!answer && vcpu->run->exit_reason == KVM_EXIT_IO)
-            kvm_io(vcpu);
-        else if (!answer)
-            kvm_run_failed(vcpu, 0);
-    }
+    int answer = ioctl(vcpu->fd, KVM_RUN, 0);
+    if (answer && errno != EINTR) /* EINTR is a signal; a fault it met comes again */
+        kvm_run_failed(vcpu, errno);
+    else if (!answer && vcpu->run->exit_reason == KVM_EXIT_IO)
+        kvm_io(vcpu);
+    else if (!answer)
+        kvm_run_failed(vcpu, 0);
 }
 
 static void kvm_kick(struct vcpu *vcpu) {

@@ -37,26 +37,28 @@ void machine_fail(struct machine *machine, int status, const char *format, ...) 
     va_end(arguments);
 }
 
+static void run_vcpu(struct vcpu *vcpu) {
+    struct machine *machine = vcpu->machine;
+    while (!machine->stop && !machine->parked)
+        machine->accel->run(vcpu);
+}
+
 static void *vcpu_thread(void *argument) {
     struct vcpu *vcpu = argument;
     struct machine *machine = vcpu->machine;
-    sigbus_thread(vcpu);
-    machine->accel->run(vcpu);
+    sigbus_guard(vcpu, run_vcpu);
     if (!machine->stop && machine->options->save)
         machine->accel->park(vcpu);
     return NULL;
 }
 
-static void *reader_thread(void *argument) {
-    struct vcpu *reader = argument;
+static void read_all(struct vcpu *reader) {
     struct machine *machine = reader->machine;
-    sigbus_thread(reader);
-    if (sigsetjmp(reader->bus_jump, 1)) {
-        sigbus_report(reader);
-        return NULL;
-    }
-    reader->bus_jump_set = 1;
-    reader->result = workload_do(COMMAND_SUM, &reader->walk, machine->work, &machine->stop);
+    reader->result = workload_do(COMMAND_SUM, &reader->walk, &machine->work, &machine->stop);
+}
+
+static void *reader_thread(void *argument) {
+    sigbus_guard(argument, read_all);
     return NULL;
 }
 
@@ -75,7 +77,7 @@ static bool start_vcpus(struct machine *machine) {
             return false;
     }
     /* Down from the last page, against the guest's way up. */
-    walk_everything(&machine->reader.walk, 0, 1, machine->pages);
+    walk_everything(&machine->reader.walk, 0, 1, machine->work.pages);
     if (machine->options->reader && !start_thread(&machine->reader, reader_thread))
         return false;
     for (unsigned i = 0; i < machine->vcpu_count; i++)
@@ -166,7 +168,7 @@ int machine_run(const struct options *options, const struct accel *accel) {
         state_save(machine);
     if (machine->events_end >= 0)
         events_stop(machine);
-    if (machine->info.host_address)
+    if (machine->block_count)
         report(machine);
     accel->close(machine);
     guestram_destroy(machine->memory);

@@ -33,10 +33,8 @@ struct vcpu {
     char line[160]; /* of its serial port */
     unsigned line_length;
 
-    /* Its memory failed: where, or NULL; set by the SIGBUS handler. */
-    void *volatile bus_address;
-    sigjmp_buf bus_jump; /* for threads of the host */
-    volatile sig_atomic_t bus_jump_set;
+    void *volatile bus_address; /* where its memory failed: set by the SIGBUS handler */
+    sigjmp_buf bus_jump;
 
     void *state; /* accel->state_size bytes: to start from, and as it was parked */
     bool restored;
@@ -44,6 +42,14 @@ struct vcpu {
     int fd;              /* kvm */
     struct kvm_run *run; /* kvm */
     uint64_t counter;    /* threads */
+};
+
+/* A backend's region. RAM is one block behind the other, for the guest but for the hole. */
+struct ram_block {
+    uint32_t region;
+    uint64_t offset; /* in the RAM */
+    guestram_region_info_t info;
+    bool plain_slot; /* guest_memfd mapped by a plain memslot */
 };
 
 /* What stands in for the processor. Functions that return int: 0, or -1 after machine_fail(). */
@@ -55,7 +61,7 @@ struct accel {
     int (*create)(struct vcpu *vcpu);
     int (*boot)(struct vcpu *vcpu);  /* a fresh one */
     int (*load)(struct vcpu *vcpu);  /* from vcpu->state */
-    void (*run)(struct vcpu *vcpu);  /* until the machine ends */
+    void (*run)(struct vcpu *vcpu);  /* a step: until the guest asks for something */
     int (*park)(struct vcpu *vcpu);  /* about to tick, into vcpu->state */
     void (*kick)(struct vcpu *vcpu); /* makes run() look whether the machine stopped */
     void (*close)(struct machine *machine);
@@ -68,12 +74,12 @@ struct machine {
     int kvm, vm; /* descriptors, -1 */
 
     guestram_t *memory;
-    uint32_t region;
-    guestram_region_info_t info;
-    uint64_t low; /* bytes of RAM below the hole */
-    char *host;   /* guest-physical 0; the region is one piece */
-    char *work;
-    uint64_t pages; /* of the work area */
+    struct ram_block blocks[MAX_BACKENDS];
+    unsigned block_count;
+    uint64_t ram_size;
+    uint64_t low;     /* bytes of RAM below the hole */
+    uint64_t granule; /* the largest of the blocks' */
+    struct work work;
 
     unsigned vcpu_count;
     struct vcpu vcpus[GUEST_MAX_VCPUS];
@@ -113,10 +119,16 @@ bool machine_phases(struct machine *machine);
 uint32_t device_in(struct vcpu *vcpu, uint16_t port);
 void device_out(struct vcpu *vcpu, uint16_t port, uint32_t value);
 
-/* ram.c. Each returns 0, or -1 after machine_fail(). */
+/* ram.c. Those that return int: 0, or -1 after machine_fail(). */
 int ram_create(struct machine *machine, guestram_snapshot_t *snapshot);
+char *ram_start(const struct machine *machine); /* guest-physical 0, in the host */
+const struct ram_block *ram_block(const struct machine *machine, uint32_t region);
 uint64_t ram_guest_physical(const struct machine *machine, const void *host);
 int ram_discard(struct machine *machine, uint64_t page, uint64_t count);
+
+/* ram-file.c: memory-backend-file. */
+int ram_file_open(struct machine *machine, const struct backend *backend,
+                  guestram_region_options_t *region, bool *made);
 
 /* state.c: what a snapshot holds beside the memory. */
 int state_load(struct machine *machine, guestram_snapshot_t *snapshot);
@@ -124,8 +136,8 @@ int state_save(struct machine *machine);
 
 /* sigbus.c */
 void sigbus_install(void);
-void sigbus_thread(struct vcpu *vcpu); /* SIGBUS of this thread is this vCPU's */
-void sigbus_report(struct vcpu *vcpu);
+/* Calls run() until it returns or touches a poisoned page, for which the machine then fails. */
+void sigbus_guard(struct vcpu *vcpu, void (*run)(struct vcpu *vcpu));
 
 /* events.c: a thread that says what the library reports. */
 int events_start(struct machine *machine);

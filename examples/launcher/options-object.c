@@ -65,31 +65,37 @@ struct properties {
     bool hugetlb, slot;
 };
 
-static void object_property(struct options *options, struct properties *properties, const char *key,
+static void object_property(struct backend *backend, struct properties *properties, const char *key,
                             const char *value) {
     if (!strcmp(key, "id")) {
-        if (!*value || strlen(value) >= sizeof options->backend_id)
+        if (!*value || strlen(value) >= sizeof backend->id)
             usage("-object id=%s: 1 to 63 characters", value);
-        strcpy(options->backend_id, value);
+        strcpy(backend->id, value);
     } else if (!strcmp(key, "size")) {
-        options->backend_size = parse_size("size", value, 1);
+        backend->size = parse_size("size", value, 1);
     } else if (!strcmp(key, "share")) {
         properties->share = parse_switch(key, value);
     } else if (!strcmp(key, "hugetlb")) {
         properties->hugetlb = parse_switch(key, value);
     } else if (!strcmp(key, "hugetlbsize")) {
-        options->page_size = parse_size(key, value, 1);
+        backend->page_size = parse_size(key, value, 1);
     } else if (!strcmp(key, "host-nodes")) {
-        options->host_nodes |= parse_nodes(value);
+        backend->host_nodes |= parse_nodes(value);
     } else if (!strcmp(key, "policy")) {
-        options->policy = parse_policy(value);
+        backend->policy = parse_policy(value);
     } else if (!strcmp(key, "reserve")) {
-        options->flags |= parse_switch(key, value) ? 0 : GUESTRAM_REGION_NORESERVE;
+        backend->flags |= parse_switch(key, value) ? 0 : GUESTRAM_REGION_NORESERVE;
     } else if (!strcmp(key, "slot")) {
         if (strcmp(value, "memfd") && strcmp(value, "plain"))
             usage("slot=%s: it is memfd or plain", value);
-        options->plain_slot = !strcmp(value, "plain");
+        backend->plain_slot = !strcmp(value, "plain");
         properties->slot = true;
+    } else if (!strcmp(key, "mem-path")) {
+        if (!*value || strlen(value) >= sizeof backend->mem_path)
+            usage("mem-path=%s: a file or a directory is needed", value);
+        strcpy(backend->mem_path, value);
+    } else if (!strcmp(key, "readonly")) {
+        backend->read_only = parse_switch(key, value);
     } else if (!strcmp(key, "prealloc")) {
         if (parse_switch(key, value))
             usage("prealloc=on: what is populated beforehand cannot be restored lazily");
@@ -98,44 +104,58 @@ static void object_property(struct options *options, struct properties *properti
     }
 }
 
+/* What the backend's kind and the properties say together. */
+static void object_kind(struct backend *backend, const struct properties *properties,
+                        const char *kind) {
+    bool file = !strcmp(kind, "memory-backend-file"), memfd = !strcmp(kind, "memory-backend-memfd");
+    bool guest_memfd = !strcmp(kind, "memory-backend-guest-memfd");
+    if (!file && !memfd && !guest_memfd && strcmp(kind, "memory-backend-ram"))
+        usage("-object %s: memory-backend-ram, -memfd, -file and -guest-memfd are known", kind);
+    if (!backend->id[0])
+        usage("-object %s: id= is missing", kind);
+    if (properties->hugetlb && !memfd)
+        usage("-object %s: hugetlb= is memory-backend-memfd's", kind);
+    if (backend->page_size && !properties->hugetlb)
+        usage("-object %s: hugetlbsize= needs hugetlb=on", kind);
+    if (properties->slot && !guest_memfd)
+        usage("-object %s: slot= is memory-backend-guest-memfd's", kind);
+    if (properties->share == 0 && guest_memfd)
+        usage("-object %s: share=off: a guest_memfd cannot be mapped privately", kind);
+    if (file != (backend->mem_path[0] != 0))
+        usage("-object %s: mem-path= %s", kind, file ? "is missing" : "is memory-backend-file's");
+    if (backend->read_only && (!file || properties->share == 1))
+        usage("-object %s: readonly=on is for memory-backend-file with share=off", kind);
+
+    if (guest_memfd)
+        backend->type = GUESTRAM_GUEST_MEMFD;
+    else if (memfd || file) /* of a file it shows when it is open */
+        backend->type = properties->hugetlb ? GUESTRAM_HUGETLB : GUESTRAM_SHMEM;
+    else
+        backend->type = properties->share == 1 ? GUESTRAM_SHMEM : GUESTRAM_ANON;
+    /* As in QEMU a memfd is shared unless it says otherwise, a file is not. */
+    if ((memfd && properties->share == 0) || (file && properties->share != 1))
+        backend->flags |= GUESTRAM_REGION_PRIVATE;
+}
+
 void object_parse(struct options *options, const char *text) {
+    if (options->backend_count == MAX_BACKENDS)
+        usage("-object %s: at most %d backends", text, MAX_BACKENDS);
+    struct backend *backend = &options->backends[options->backend_count++];
     struct properties properties = {.share = -1};
     char *copy = strdup(text), *rest = copy, *kind = strsep(&rest, ",");
     if (!kind)
         abort();
-    if (options->backend_given)
-        usage("-object %s: one backend is the RAM, more are not supported", kind);
-    options->backend_given = true;
-    options->backend_id[0] = 0;
+    *backend = (struct backend){0};
     for (char *key; (key = strsep(&rest, ","));) {
         char *value = strchr(key, '=');
         if (!value)
             usage("-object %s: %s has no =VALUE", kind, key);
         *value++ = 0;
-        object_property(options, &properties, key, value);
+        object_property(backend, &properties, key, value);
     }
-    if (!options->backend_id[0])
-        usage("-object %s: id= is missing", kind);
-
-    bool memfd = !strcmp(kind, "memory-backend-memfd");
-    bool guest_memfd = !strcmp(kind, "memory-backend-guest-memfd");
-    if (!memfd && !guest_memfd && strcmp(kind, "memory-backend-ram"))
-        usage("-object %s: memory-backend-ram, -memfd and -guest-memfd are known", kind);
-    if ((properties.hugetlb && !memfd) || (options->page_size && !properties.hugetlb))
-        usage("-object %s: %s", kind,
-              properties.hugetlb ? "hugetlb= is memory-backend-memfd's"
-                                 : "hugetlbsize= needs hugetlb=on");
-    if (properties.slot && !guest_memfd)
-        usage("-object %s: slot= is memory-backend-guest-memfd's", kind);
-    if (guest_memfd) {
-        if (properties.share == 0)
-            usage("-object %s: share=off: a guest_memfd cannot be mapped privately", kind);
-        options->type = GUESTRAM_GUEST_MEMFD;
-    } else if (memfd) {
-        options->type = properties.hugetlb ? GUESTRAM_HUGETLB : GUESTRAM_SHMEM;
-        options->flags |= properties.share == 0 ? GUESTRAM_REGION_PRIVATE : 0;
-    } else {
-        options->type = properties.share == 1 ? GUESTRAM_SHMEM : GUESTRAM_ANON;
-    }
+    object_kind(backend, &properties, kind);
     free(copy);
+    for (const struct backend *other = options->backends; other < backend; other++)
+        if (!strcmp(other->id, backend->id))
+            usage("-object id=%s: there is another of this id", backend->id);
 }

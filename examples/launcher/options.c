@@ -9,56 +9,6 @@
 
 #include "workload.h"
 
-void options_help(void) {
-    puts(
-        "usage: guestram-launcher [option]...\n"
-        "Runs a small 64-bit guest whose RAM libguestram owns; saves it, restores it lazily.\n"
-        "\n"
-        "As QEMU:\n"
-        "  -m SIZE                   RAM, MiB unless a suffix K, M, G says otherwise (128M)\n"
-        "  -smp N                    vCPUs, 1...64 (1, or the snapshot's)\n"
-        "  -accel kvm|threads        threads: host threads do the guest's work, where there is\n"
-        "                            no /dev/kvm (kvm where it can be opened)\n"
-        "  -object BACKEND,id=ID[,size=SIZE][,...]\n"
-        "      memory-backend-ram          anonymous memory; share=on: a memfd\n"
-        "      memory-backend-memfd        share=on|off, hugetlb=on[,hugetlbsize=2M|1G]\n"
-        "      memory-backend-guest-memfd  slot=memfd (KVM takes its pages from the fd, no faults "
-        "are\n"
-        "                                  seen: always restored eagerly) or slot=plain (a plain\n"
-        "                                  memslot over its mapping)\n"
-        "      any: host-nodes=N[-M],policy=default|preferred|bind|interleave, reserve=on|off\n"
-        "  -machine memory-backend=ID  the backend that is the RAM\n"
-        "  -incoming file:DIR        restores the snapshot in DIR\n"
-        "  -help\n"
-        "\n"
-        "Its own:\n"
-        "  -restore lazy|eager       how -incoming brings the memory (lazy)\n"
-        "  -background RATE|max|off  fills the rest meanwhile, bytes per second (off)\n"
-        "  -run STEP[,STEP]...       what the guest does (tick,fill,tick,checksum; with -incoming\n"
-        "                            checksum, after the tick that it was saved before)\n"
-        "      fill[:SEED]           writes data and zero pages over its memory\n"
-        "      tick[:N]              counts up, and says so\n"
-        "      checksum[:each]       of all its memory; each: every vCPU all of it, in its order\n"
-        "      touch:PERCENT[:RUN]   of a random part, in runs of RUN pages (1)\n"
-        "      balloon:SIZE          gives memory back, and reads it as zeros\n"
-        "      resident              waits for the background fill\n"
-        "      sleep:MS\n"
-        "  -touch PERCENT            short for -run touch:PERCENT\n"
-        "  -seed N                   of the pattern and the random orders (1)\n"
-        "  -balloon discard|madvise  by guestram_discard(), or by madvise() (discard)\n"
-        "  -reader                   a host thread reads all RAM through the launcher's mapping\n"
-        "                            meanwhile\n"
-        "  -save DIR                 saves a snapshot after the last step\n"
-        "  -report text|json|prometheus   what the run took (text). What is not text has standard\n"
-        "                            output for itself, all else goes to standard error\n"
-        "  -report KIND:FILE         the same into a file as well; once for each kind\n"
-        "  -probe                    what this machine offers\n"
-        "  -sandbox-list             the system calls that a fault handler may make\n"
-        "\n"
-        "Exit status: 0 all held; 1 something failed; 2 usage; 3 the guest met a poisoned page;\n"
-        "4 the guest's memory was not what it should be.");
-}
-
 _Noreturn void usage(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -151,21 +101,54 @@ static void add_phases(struct options *options, const char *text) {
     free(copy);
 }
 
-static void check(struct options *options, const char *machine, const char *run,
-                  const char *touch) {
-    if (options->backend_given && !machine)
-        usage("-object id=%s is not used: add -machine memory-backend=%s", options->backend_id,
-              options->backend_id);
-    if (machine && (!options->backend_given || strcmp(machine, options->backend_id)))
-        usage("-machine memory-backend=%s: no -object has this id", machine);
-    if (options->backend_size && options->ram_size && options->backend_size != options->ram_size)
-        usage("-m says %llu bytes, -object id=%s size= says %llu",
-              (unsigned long long)options->ram_size, options->backend_id,
-              (unsigned long long)options->backend_size);
-    if (options->backend_size)
-        options->ram_size = options->backend_size;
-    if (options->type == GUESTRAM_GUEST_MEMFD && !options->plain_slot)
-        options->restore_mode = GUESTRAM_RESTORE_EAGER;
+static void add_memdev(const char *memdevs[], unsigned *count, const char *id) {
+    if (*count == MAX_BACKENDS)
+        usage("%s: at most %d backends", id, MAX_BACKENDS);
+    memdevs[(*count)++] = id;
+}
+
+/* Puts the backends into the order in which -machine or -numa names them. */
+static void order_backends(struct options *options, const char *const memdevs[], unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        unsigned found = i;
+        while (found < options->backend_count && strcmp(options->backends[found].id, memdevs[i]))
+            found++;
+        if (found >= options->backend_count)
+            usage("the RAM is to be memory-backend %s: no -object, or no other one, has this id",
+                  memdevs[i]);
+        struct backend backend = options->backends[found];
+        options->backends[found] = options->backends[i];
+        options->backends[i] = backend;
+    }
+    if (options->backend_count > count)
+        usage("-object id=%s is not used: add -machine memory-backend=%s, or of several for each "
+              "-numa node,memdev=ID",
+              options->backends[count].id, options->backends[count].id);
+}
+
+static void check_sizes(struct options *options) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < options->backend_count; i++) {
+        const struct backend *backend = &options->backends[i];
+        if (!backend->size && options->backend_count > 1 && !options->incoming)
+            usage("-object id=%s: size= is missing", backend->id);
+        if (!backend->size)
+            return;
+        if (__builtin_add_overflow(sum, backend->size, &sum))
+            usage("-object id=%s: more than 16 EiB of RAM", backend->id);
+    }
+    if (sum && options->ram_size && sum != options->ram_size)
+        usage("-m says %llu bytes, -object size= says %llu", (unsigned long long)options->ram_size,
+              (unsigned long long)sum);
+    if (sum)
+        options->ram_size = sum;
+}
+
+static void check(struct options *options, const char *run, const char *touch) {
+    check_sizes(options);
+    for (unsigned i = 0; i < options->backend_count; i++)
+        if (options->backends[i].type == GUESTRAM_GUEST_MEMFD && !options->backends[i].plain_slot)
+            options->restore_mode = GUESTRAM_RESTORE_EAGER;
     if (run && touch)
         usage("-touch is short for -run touch:PERCENT: use one of the two");
     if (touch) {
@@ -186,8 +169,9 @@ static void check(struct options *options, const char *machine, const char *run,
 }
 
 void options_parse(struct options *options, int argc, char **argv) {
-    const char *machine = NULL, *run = NULL, *touch = NULL;
-    *options = (struct options){.type = GUESTRAM_ANON, .backend_id = "ram", .seed = 1};
+    const char *memdevs[MAX_BACKENDS] = {NULL}, *run = NULL, *touch = NULL;
+    unsigned memdev_count = 0;
+    *options = (struct options){.seed = 1};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i][0] == '-' && argv[i][1] == '-' ? argv[i] + 1 : argv[i];
         if (!strcmp(name, "-help") || !strcmp(name, "-h")) {
@@ -221,7 +205,11 @@ void options_parse(struct options *options, int argc, char **argv) {
         } else if (!strcmp(name, "-machine") && value) {
             if (strncmp(value, "memory-backend=", 15))
                 usage("-machine %s: only memory-backend=ID is known", value);
-            machine = value + 15;
+            add_memdev(memdevs, &memdev_count, value + 15);
+        } else if (!strcmp(name, "-numa") && value) {
+            if (strncmp(value, "node,memdev=", 12))
+                usage("-numa %s: only node,memdev=ID is known", value);
+            add_memdev(memdevs, &memdev_count, value + 12);
         } else if (!strcmp(name, "-incoming") && value) {
             if (strncmp(value, "file:", 5) || !value[5])
                 usage("-incoming %s: file:DIR is needed", value);
@@ -252,5 +240,6 @@ void options_parse(struct options *options, int argc, char **argv) {
         }
         i++;
     }
-    check(options, machine, run, touch);
+    order_backends(options, memdevs, memdev_count);
+    check(options, run, touch);
 }

@@ -2,6 +2,7 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,20 +28,28 @@ enum { MAX_PHASES = 64 };
 
 enum report { REPORT_TEXT, REPORT_JSON, REPORT_PROMETHEUS, REPORT_KINDS };
 
-struct options {
-    uint64_t ram_size; /* 0: the backend's, the snapshot's, or 128 MiB */
-    unsigned vcpus;    /* 0: the snapshot's, or 1 */
-    enum { ACCEL_AUTO, ACCEL_KVM, ACCEL_THREADS } accel;
-
-    bool backend_given;
-    char backend_id[64];
-    uint32_t type;         /* GUESTRAM_ANON … */
-    uint32_t flags;        /* GUESTRAM_REGION_* */
-    uint64_t backend_size; /* 0: not given */
+/* An -object memory-backend-...: a part of the RAM. */
+enum { MAX_BACKENDS = 8 };
+struct backend {
+    char id[64];
+    uint32_t type;  /* GUESTRAM_ANON … */
+    uint32_t flags; /* GUESTRAM_REGION_* */
+    uint64_t size;  /* 0: not given */
     uint64_t page_size;
     uint64_t host_nodes;
     uint32_t policy;
-    bool plain_slot; /* guest_memfd mapped by a plain memslot */
+    bool plain_slot;         /* guest_memfd mapped by a plain memslot */
+    char mem_path[PATH_MAX]; /* memory-backend-file's file or directory; else empty */
+    bool read_only;          /* the file */
+};
+
+struct options {
+    uint64_t ram_size; /* 0: the backends', the snapshot's, or 128 MiB */
+    unsigned vcpus;    /* 0: the snapshot's, or 1 */
+    enum { ACCEL_AUTO, ACCEL_KVM, ACCEL_THREADS } accel;
+
+    struct backend backends[MAX_BACKENDS]; /* in the order in which they are the RAM */
+    unsigned backend_count;                /* 0: none was given */
 
     const char *incoming; /* a snapshot's directory */
     const char *save;

@@ -65,9 +65,9 @@ static bool do_walks(struct machine *machine, uint32_t kind, const bool takes_pa
 
 /* The work area in equal parts, one per vCPU. */
 static void share_pages(struct machine *machine, uint64_t seed, bool takes_part[]) {
-    uint64_t count = machine->vcpu_count;
+    uint64_t count = machine->vcpu_count, pages = machine->work.pages;
     for (unsigned i = 0; i < count; i++) {
-        uint64_t first = machine->pages * i / count, end = machine->pages * (i + 1) / count;
+        uint64_t first = pages * i / count, end = pages * (i + 1) / count;
         walk_ascending(&machine->vcpus[i].walk, seed, first, end - first);
         takes_part[i] = end > first;
     }
@@ -97,7 +97,8 @@ static bool checksum(struct machine *machine, bool each) {
     share_pages(machine, 0, takes_part);
     if (each)
         for (unsigned i = 0; i < machine->vcpu_count; i++) {
-            walk_everything(&machine->vcpus[i].walk, machine->options->seed, i, machine->pages);
+            walk_everything(&machine->vcpus[i].walk, machine->options->seed, i,
+                            machine->work.pages);
             takes_part[i] = true;
         }
     if (!do_walks(machine, COMMAND_SUM, takes_part, &sum))
@@ -109,11 +110,11 @@ static bool checksum(struct machine *machine, bool each) {
 /* A part of the pages, drawn by each vCPU for itself. */
 static bool touch(struct machine *machine, uint64_t hundredths, uint64_t run) {
     bool takes_part[GUEST_MAX_VCPUS];
-    if (run > machine->pages)
-        run = machine->pages;
-    uint64_t runs = machine->pages * hundredths / 10000 / run / machine->vcpu_count;
+    if (run > machine->work.pages)
+        run = machine->work.pages;
+    uint64_t runs = machine->work.pages * hundredths / 10000 / run / machine->vcpu_count;
     for (unsigned i = 0; i < machine->vcpu_count; i++) {
-        walk_random(&machine->vcpus[i].walk, machine->options->seed + i, machine->pages, run,
+        walk_random(&machine->vcpus[i].walk, machine->options->seed + i, machine->work.pages, run,
                     runs ? runs : 1);
         takes_part[i] = true;
     }
@@ -123,14 +124,14 @@ static bool touch(struct machine *machine, uint64_t hundredths, uint64_t run) {
 /* The first vCPU gives back a range behind those it gave back before. */
 static bool balloon(struct machine *machine, uint64_t bytes) {
     struct model *model = &machine->model;
-    uint64_t granule = machine->info.granule;
+    uint64_t granule = machine->granule;
     uint64_t count = (bytes + granule - 1) / granule * (granule / PAGE);
-    uint64_t start = GUEST_WORK + machine->pages / 4 * PAGE;
+    uint64_t start = GUEST_WORK + machine->work.pages / 4 * PAGE;
     uint64_t page = ((start + granule - 1) / granule * granule - GUEST_WORK) / PAGE;
     for (uint32_t i = 0; i < model->balloons; i++)
         page += model->balloon[i].count;
-    if (model->balloons == MODEL_BALLOONS || page > machine->pages ||
-        count > machine->pages - page) {
+    if (model->balloons == MODEL_BALLOONS || page > machine->work.pages ||
+        count > machine->work.pages - page) {
         machine_fail(machine, EXIT_USAGE, "balloon: no %llu bytes are left to give back",
                      (unsigned long long)bytes);
         return false;

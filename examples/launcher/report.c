@@ -6,9 +6,9 @@
 #include "../prometheus.h"
 #include "machine.h"
 
-static const char *type_name(const struct machine *machine) {
-    bool private = machine->info.flags & GUESTRAM_REGION_PRIVATE;
-    switch (machine->info.type) {
+static const char *type_name(const struct ram_block *block) {
+    bool private = block->info.flags & GUESTRAM_REGION_PRIVATE;
+    switch (block->info.type) {
     case GUESTRAM_ANON:
         return "anon";
     case GUESTRAM_SHMEM:
@@ -26,9 +26,16 @@ static const char *mode_name(const struct machine *machine) {
     return machine->options->restore_mode == GUESTRAM_RESTORE_EAGER ? "eager" : "lazy";
 }
 
-static const char *fill_name(const struct machine *machine) {
+static const char *fill_name(const struct ram_block *block) {
     static const char *const names[] = {"none", "lazy", "eager"};
-    return names[machine->info.fill % 3];
+    return names[block->info.fill % 3];
+}
+
+/* What each block is called, such as shmem+anon. */
+static void put_names(FILE *out, const struct machine *machine,
+                      const char *(*name)(const struct ram_block *)) {
+    for (unsigned i = 0; i < machine->block_count; i++)
+        fprintf(out, "%s%s", i ? "+" : "", name(&machine->blocks[i]));
 }
 
 static double since_start_ms(const struct machine *machine, uint64_t ns) {
@@ -38,18 +45,21 @@ static double since_start_ms(const struct machine *machine, uint64_t ns) {
 static void report_text(FILE *out, const struct machine *machine, const guestram_stats_t *stats,
                         const guestram_latency_t *latency) {
     uint64_t total = stats->pages_total ? stats->pages_total : 1;
-    fprintf(out, "\n%llu MiB of %s, %s, %u vCPU%s by %s\n",
-            (unsigned long long)(machine->info.length >> 20), type_name(machine),
+    fprintf(out, "\n%llu MiB of ", (unsigned long long)(machine->ram_size >> 20));
+    put_names(out, machine, type_name);
+    fprintf(out, ", %s, %u vCPU%s by %s\n",
             machine->options->incoming ? mode_name(machine) : "fresh", machine->vcpu_count,
             machine->vcpu_count == 1 ? "" : "s", machine->accel->name);
-    fprintf(out, "  filled          %s: %s\n", fill_name(machine), machine->info.why);
+    for (unsigned i = 0; i < machine->block_count; i++)
+        fprintf(out, "  filled          %s: %s\n", fill_name(&machine->blocks[i]),
+                machine->blocks[i].info.why);
     fprintf(out, "  first output    %10.1f ms, %.2f%% of the memory loaded by then\n",
             since_start_ms(machine, machine->first_output_ns),
             100.0 * (double)machine->loaded_at_first_output / (double)total);
     if (machine->checksum_ns)
         fprintf(out, "  checksum        %10.1f ms, 0x%016llx, %s\n",
-                since_start_ms(machine, machine->checksum_ns), (unsigned long long)machine->checksum,
-                machine->checksum_ok ? "right" : "WRONG");
+                since_start_ms(machine, machine->checksum_ns),
+                (unsigned long long)machine->checksum, machine->checksum_ok ? "right" : "WRONG");
     fprintf(out, "  pages loaded    %10llu of %llu (%.1f%%), %llu zero, %llu poisoned\n",
             (unsigned long long)stats->pages_loaded, (unsigned long long)stats->pages_total,
             100.0 * (double)stats->pages_loaded / (double)total,
@@ -65,11 +75,14 @@ static void report_text(FILE *out, const struct machine *machine, const guestram
 
 static void report_json(FILE *out, const struct machine *machine, const guestram_stats_t *stats,
                         const guestram_latency_t *latency) {
-    fprintf(out, "{\"accel\":\"%s\",\"vcpus\":%u,\"guest_memory_bytes\":%llu,\"type\":\"%s\","
-            "\"mode\":\"%s\",\"fill\":\"%s\"",
-            machine->accel->name, machine->vcpu_count, (unsigned long long)machine->info.length,
-            type_name(machine), mode_name(machine), fill_name(machine));
-    fprintf(out, ",\"first_output_ms\":%.3f,\"checksum_ms\":%.3f,\"checksum\":\"0x%016llx\","
+    fprintf(out, "{\"accel\":\"%s\",\"vcpus\":%u,\"guest_memory_bytes\":%llu,\"mode\":\"%s\"",
+            machine->accel->name, machine->vcpu_count, (unsigned long long)machine->ram_size,
+            mode_name(machine));
+    fputs(",\"type\":\"", out);
+    put_names(out, machine, type_name);
+    fputs("\",\"fill\":\"", out);
+    put_names(out, machine, fill_name);
+    fprintf(out, "\",\"first_output_ms\":%.3f,\"checksum_ms\":%.3f,\"checksum\":\"0x%016llx\","
             "\"checksum_ok\":%s",
             since_start_ms(machine, machine->first_output_ns),
             since_start_ms(machine, machine->checksum_ns), (unsigned long long)machine->checksum,

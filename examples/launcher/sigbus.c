@@ -1,24 +1,22 @@
 /*
  * sigbus.c: a page whose contents could not be read is poisoned. Whoever touches it gets SIGBUS, as
- * for memory that failed: a vCPU's comes out of KVM_RUN, which then answers EINTR; a host thread
- * has to be taken out of the access.
+ * for memory that failed: a host thread in the access, a vCPU on its way out of KVM_RUN. Both are
+ * taken out of it by a jump.
  */
-#include <stdlib.h>
-
 #include "machine.h"
 
-static _Thread_local struct vcpu *current;
+static _Thread_local struct vcpu *volatile current;
 
 static void on_sigbus(int signal, siginfo_t *info, void *context) {
     (void)context;
-    if (!current) { /* not guest memory: a bug, and dying of it is right */
+    struct vcpu *vcpu = current;
+    if (!vcpu) { /* not guest memory: a bug, and dying of it is right */
         struct sigaction fatal = {.sa_handler = SIG_DFL};
         sigaction(signal, &fatal, NULL);
         return;
     }
-    current->bus_address = info->si_addr;
-    if (current->bus_jump_set)
-        siglongjmp(current->bus_jump, 1);
+    vcpu->bus_address = info->si_addr;
+    siglongjmp(vcpu->bus_jump, 1);
 }
 
 static void on_kick(int signal) { (void)signal; /* its arrival is enough: KVM_RUN answers EINTR */ }
@@ -30,9 +28,7 @@ void sigbus_install(void) {
     sigaction(SIGUSR1, &kick, NULL);
 }
 
-void sigbus_thread(struct vcpu *vcpu) { current = vcpu; }
-
-void sigbus_report(struct vcpu *vcpu) {
+static void report_bus(struct vcpu *vcpu) {
     struct machine *machine = vcpu->machine;
     const char *who = vcpu == &machine->reader ? "the reader" : "vCPU";
     machine_fail(machine, EXIT_POISONED,
@@ -41,4 +37,15 @@ void sigbus_report(struct vcpu *vcpu) {
                  who, vcpu->index,
                  (unsigned long long)ram_guest_physical(machine, vcpu->bus_address),
                  vcpu->bus_address);
+}
+
+void sigbus_guard(struct vcpu *vcpu, void (*run)(struct vcpu *vcpu)) {
+    if (sigsetjmp(vcpu->bus_jump, 1)) {
+        current = NULL;
+        report_bus(vcpu);
+    } else {
+        current = vcpu;
+        run(vcpu);
+        current = NULL;
+    }
 }

@@ -47,7 +47,7 @@ static void say_serial(struct vcpu *vcpu, const char *what, const char *format, 
 
 static void tick(struct vcpu *vcpu) {
     uint64_t *counter =
-        (uint64_t *)(void *)(vcpu->machine->host + GUEST_CONTROL + vcpu->index * 64);
+        (uint64_t *)(void *)(ram_start(vcpu->machine) + GUEST_CONTROL + vcpu->index * 64);
     if (*counter != vcpu->counter) {
         device_out(vcpu, PORT_BROKEN, (uint32_t)vcpu->counter);
         return;
@@ -67,7 +67,7 @@ static void walk(struct vcpu *vcpu, uint32_t command) {
         device_out(vcpu, PORT_BALLOON, (uint32_t)walk.x);
         device_out(vcpu, PORT_BALLOON, (uint32_t)walk.count);
     }
-    uint64_t result = workload_do(command, &walk, machine->work, &machine->stop);
+    uint64_t result = workload_do(command, &walk, &machine->work, &machine->stop);
     if (command == COMMAND_SUM)
         say_serial(vcpu, "checksum", " 0x%016llx\n", result);
     else
@@ -80,23 +80,18 @@ static void walk(struct vcpu *vcpu, uint32_t command) {
 
 static void threads_run(struct vcpu *vcpu) {
     struct machine *machine = vcpu->machine;
-    if (sigsetjmp(vcpu->bus_jump, 1)) {
-        sigbus_report(vcpu);
+    if (vcpu->restored) { /* it was parked before a tick */
+        vcpu->restored = false;
+        tick(vcpu);
         return;
     }
-    vcpu->bus_jump_set = 1;
-    if (vcpu->restored)
+    uint32_t command = device_in(vcpu, PORT_COMMAND);
+    if (machine->stop || machine->parked)
+        return;
+    if (command == COMMAND_TICK)
         tick(vcpu);
-    while (!machine->stop) {
-        uint32_t command = device_in(vcpu, PORT_COMMAND);
-        if (machine->stop || machine->parked)
-            break;
-        if (command == COMMAND_TICK)
-            tick(vcpu);
-        else
-            walk(vcpu, command);
-    }
-    vcpu->bus_jump_set = 0;
+    else
+        walk(vcpu, command);
 }
 
 static void threads_kick(struct vcpu *vcpu) {

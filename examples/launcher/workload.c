@@ -112,12 +112,19 @@ static bool walk_next(const struct walk *walk, struct step *step, uint64_t *page
     return true;
 }
 
-uint64_t workload_do(uint32_t command, const struct walk *walk, char *work,
+static uint64_t *page_words(const struct work *work, uint64_t page) {
+    unsigned i = 0;
+    while (page >= work->piece[i].pages)
+        page -= work->piece[i++].pages;
+    return (uint64_t *)(void *)(work->piece[i].host + page * PAGE);
+}
+
+uint64_t workload_do(uint32_t command, const struct walk *walk, const struct work *work,
                      const atomic_bool *stop) {
     struct step step = {.x = walk->x};
     uint64_t page, result = 0;
     while (!*stop && walk_next(walk, &step, &page)) {
-        uint64_t *words = (uint64_t *)(void *)(work + page * PAGE);
+        uint64_t *words = page_words(work, page);
         if (command == COMMAND_FILL)
             result += fill_page(walk->seed, page, words);
         else if (command == COMMAND_SUM)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "guest.h"
+#include "options.h"
 
 #define PAGE 4096u
 
@@ -33,9 +34,18 @@ void walk_everything(struct walk *walk, uint64_t seed, unsigned vcpu, uint64_t p
 /* Over `count` randomly placed runs of `run` pages, out of `pages`. */
 void walk_random(struct walk *walk, uint64_t seed, uint64_t pages, uint64_t run, uint64_t count);
 
-/* Does a command on memory, page n at work + n * PAGE, and returns its result. Stops early, with a
- * result of no meaning, once *stop is set. */
-uint64_t workload_do(uint32_t command, const struct walk *walk, char *work,
+/* The work area in the host: its pages are in pieces that follow one another. */
+struct work {
+    uint64_t pages;
+    struct {
+        uint64_t pages;
+        char *host;
+    } piece[MAX_BACKENDS];
+};
+
+/* Does a command on the work area's pages and returns its result. Stops early, with a result of no
+ * meaning, once *stop is set. */
+uint64_t workload_do(uint32_t command, const struct walk *walk, const struct work *work,
                      const atomic_bool *stop);
 
 /* The result that FILL, SUM and ZERO must have. */
