@@ -180,6 +180,60 @@ hugetlb() {
         same "$scratch/huge" $backend -run checksum:each,balloon:8M,checksum
 }
 
+# numa BACKEND...: the RAM is these, one behind the other.
+numa() {
+    local one id
+    for one in "$@"; do
+        id=${one#*id=}
+        echo "-object memory-backend-$one -numa node,memdev=${id%%,*}"
+    done
+}
+
+# OPTION...: RAM of two types; the balloon is on both sides of where they meet.
+two_backends() {
+    local two turned
+    two=$(numa memfd,id=one,size=20M ram,id=two,size=15004K)
+    turned=$(numa ram,id=one,size=20M memfd,id=two,share=off)
+    rm -rf "$scratch/two" "$scratch/second"
+    # shellcheck disable=SC2086
+    save "$scratch/two" "$@" $two -m 35484K -smp 2 && same "$scratch/two" "$@" $two &&
+        [ "$(value type)" = shmem+anon ] && same "$scratch/two" "$@" $two -restore eager &&
+        same "$scratch/two" "$@" $two -reader -run checksum:each &&
+        same "$scratch/two" "$@" $two -run balloon:12M,checksum && says 'not zero: 0' &&
+        same "$scratch/two" "$@" $turned -balloon madvise -run touch:20,balloon:12M,checksum &&
+        says 'not zero: 0' && same "$scratch/two" "$@" -run touch:10 -save "$scratch/second" &&
+        same "$scratch/second" "$@" && [ "$(value type)" = shmem+anon ] &&
+        same "$scratch/second" "$@" $turned -restore eager
+}
+
+# A file by its name: what is shared is in it, what is not leaves it empty.
+file_backend() {
+    local file=$shm/ram on
+    on="-object memory-backend-file,id=ram,mem-path=$file -machine memory-backend=ram"
+    # shellcheck disable=SC2086
+    same "$scratch/small" ${on/ram,/ram,share=on,} &&
+        cmp -i $((2 << 20)) "$file" "$scratch/small/memory" &&
+        refused 1 "$file.*holds data" -m 69652K $on && rm "$file" &&
+        same "$scratch/small" $on && [ "$(stat -c %s:%b "$file")" = $((69652 * 1024)):0 ] &&
+        same "$scratch/small" ${on/ram,/ram,readonly=on,} && [ "$(stat -c %b "$file")" = 0 ] &&
+        same "$scratch/small" ${on//"$file"/"$shm"} -run checksum:each,balloon:9M,checksum &&
+        rm "$file" && [ -z "$(ls -A "$shm")" ]
+}
+
+# Needs a mount, which is gone with the launcher's process.
+hugetlb_file() {
+    local launcher=$scratch/on_hugetlbfs on
+    on=$(backend "file,id=ram,mem-path=$scratch/hugetlbfs,share=$1")
+    mkdir -p "$scratch/hugetlbfs"
+    printf '#!/bin/sh\nmount -t hugetlbfs none %q && exec %q "$@"\n' \
+        "$scratch/hugetlbfs" "$BUILD/examples/guestram-launcher" >"$launcher.sh"
+    printf '#!/bin/sh\nexec unshare -m sh %q "$@"\n' "$launcher.sh" >"$launcher"
+    chmod +x "$launcher"
+    # shellcheck disable=SC2086
+    same "$scratch/huge" $on -run checksum:each,balloon:8M,checksum &&
+        [[ $(value type) = hugetlb* ]] && same "$scratch/huge" $on -restore eager
+}
+
 # Reserves huge pages for these cases, and gives them back. The lock is the one all tests take.
 with_hugepages() {
     local pool=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages before
@@ -188,6 +242,12 @@ with_hugepages() {
     if echo $((before + 72)) >$pool && [ "$(<$pool)" -ge $((before + 72)) ]; then
         check launcher_hugetlb hugetlb on
         check launcher_hugetlb_private hugetlb off
+        if unshare -m true 2>/dev/null; then
+            check launcher_hugetlb_file hugetlb_file on
+            check launcher_hugetlb_file_private hugetlb_file off
+        else
+            lacking launcher_hugetlb_file "no right to mount hugetlbfs"
+        fi
     else
         lacking launcher_hugetlb "72 huge pages cannot be reserved"
     fi
@@ -231,6 +291,7 @@ for accel in $accels; do
     check "launcher_signals_to_blocked_vcpus_$accel" signals_during_checksum "${on[@]}"
     check "launcher_changed_memory_$accel" changed_memory "${on[@]}"
     check "launcher_saves_while_absent_$accel" saved_while_absent "${on[@]}"
+    check "launcher_two_backends_$accel" two_backends "${on[@]}"
     [ "$accel" = "${accels%% *}" ] || continue
     for size in 4M 5000K 33M; do
         rm -rf "$scratch/odd"
@@ -261,6 +322,9 @@ else
 fi
 rm -rf "$scratch/small"
 check launcher_saves_for_the_rest save "$scratch/small" -m 69652K -smp 2
+shm=$(mktemp -d /dev/shm/guestram-test.XXXXXX)
+trap 'rm -rf "$scratch" "$shm"' EXIT
+check launcher_file file_backend
 if [ "$accels" = threads ]; then
     lacking launcher_guest_memfd "no /dev/kvm"
 elif "$launcher" -probe | grep -q '^guest_memfd *no:'; then
@@ -271,8 +335,12 @@ else
 fi
 if [ "${TEST_QUICK:-}" = 1 ]; then
     skip launcher_around_the_hole "slow"
+    skip launcher_two_backends_around_the_hole "slow"
 else
     check launcher_around_the_hole around_the_hole
+    # shellcheck disable=SC2046
+    check launcher_two_backends_around_the_hole around_the_hole \
+        $(numa memfd,id=one,size=2G ram,id=two,size=1089M)
 fi
 check launcher_report_is_prometheus prometheus
 check launcher_prometheus_of_two_memories prometheus_of_two
@@ -293,6 +361,19 @@ check launcher_prealloc refused 2 'prealloc=on' -object memory-backend-ram,id=ra
 check launcher_unknown_report refused 2 'text, json or prometheus' -report yaml
 check launcher_report_not_written refused 1 /nonexistent/m -m 4M -report prometheus:/nonexistent/m
 check launcher_bad_size refused 2 'a size such as' -m lots
+check launcher_file_elsewhere refused 1 "$scratch/ram: neither on tmpfs nor on hugetlbfs" -m 64M \
+    -object "memory-backend-file,id=ram,mem-path=$scratch/ram" -machine memory-backend=ram
+check launcher_file_elsewhere_leaves_none test ! -e "$scratch/ram"
+check launcher_file_without_path refused 2 'mem-path= is missing' -object memory-backend-file,id=ram
+# shellcheck disable=SC2046
+check launcher_size_missing refused 2 'id=b: size= is missing' \
+    $(numa ram,id=a,size=64M ram,id=b)
+check launcher_backend_twice refused 2 'or no other one' -object memory-backend-ram,id=a,size=64M \
+    -numa node,memdev=a -numa node,memdev=a
+check launcher_other_backends refused 2 'holds memory-backend=ram, the options say disk' \
+    -incoming "file:$scratch/small" $(numa ram,id=disk)
+check launcher_more_backends refused 2 'does not hold memory-backend=more' \
+    -incoming "file:$scratch/small" $(numa ram,id=ram ram,id=more)
 check launcher_odd_size refused 2 'pages of 4 KiB' -m 8193B
 check launcher_no_snapshot refused 1 /nonexistent -incoming file:/nonexistent
 check launcher_other_smp refused 2 'vCPUs, -smp says' -incoming "file:$scratch/small" \
