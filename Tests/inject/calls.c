@@ -58,6 +58,7 @@ static const row_t rows[] = {
     ROW(ftruncate, EFBIG, EIO, EINTR),
     ROW(fallocate, ENOSPC, EOPNOTSUPP, EINTR),
     ROW(fadvise64, EINVAL),
+    {{CL_SYS_CACHESTAT, ANY}, {ENOSYS, EPERM, EOPNOTSUPP}, 0, 0},
     ROW(newfstatat, EIO, ENOMEM),
     ROW(fstat, EIO),
     ROW(fstatfs, EIO),
@@ -179,6 +180,8 @@ const char *call_name(call_t call) {
         if (ioctls[i].request == call.detail)
             return ioctls[i].name;
     char *known = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, (int)call.number);
+    if (!known && call.number == CL_SYS_CACHESTAT) /* newer than Debian 12's library */
+        known = strdup("cachestat");
     snprintf(name, sizeof name, call.detail ? "%s(%#lx)" : "%s", known ? known : "?", call.detail);
     free(known);
     return name;
