@@ -377,10 +377,20 @@ enum {
     GUESTRAM_RESTORE_EAGER = 1 /* all is read before guestram_start() returns */
 };
 
+/* Flags of a restore. */
+enum {
+    /* Every page that is read from the snapshot is compared with its checksum. One that differs, or
+     * is a hole by now, is a page error with EBADMSG; read eagerly, guestram_start() answers it.
+     * -ENODATA when the snapshot has no checksums, -EINVAL when those it has are damaged. Off by
+     * default: otherwise a page goes to the guest straight from the page cache, without being read
+     * through; and checksums take 1 MiB of own memory for each GiB. */
+    GUESTRAM_RESTORE_VERIFY = 1u << 0
+};
+
 typedef struct guestram_restore_options {
     size_t size;
-    uint32_t mode;  /* GUESTRAM_RESTORE_* */
-    uint32_t flags; /* none yet */
+    uint32_t mode;  /* GUESTRAM_RESTORE_LAZY, _EAGER */
+    uint32_t flags; /* GUESTRAM_RESTORE_VERIFY */
 } guestram_restore_options_t;
 
 /*

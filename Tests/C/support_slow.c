@@ -6,8 +6,9 @@
 #include <sys/mount.h>
 #include <sys/uio.h>
 
-enum { ROOT = FUSE_ROOT_ID, MANIFEST, MEMORY, STATE, END };
-static const char *const names[END] = {[MANIFEST] = "manifest", [MEMORY] = "memory", [STATE] = "state"};
+enum { ROOT = FUSE_ROOT_ID, MANIFEST, MEMORY, CHECKSUMS, STATE, END };
+static const char *const names[END] = {
+    [MANIFEST] = "manifest", [MEMORY] = "memory", [CHECKSUMS] = "checksums", [STATE] = "state"};
 
 #define MOST_WAITING 256u
 struct waiting {

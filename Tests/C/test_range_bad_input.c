@@ -162,7 +162,7 @@ TEST(restore_arguments) {
     REQUIRE(guestram_create(NULL, &memory) == 0);
     guestram_restore_options_t options = {.size = sizeof options, .mode = 2};
     CHECK_FAILS(guestram_restore(memory, snapshot, &options), EINVAL, "mode");
-    options = (guestram_restore_options_t){.size = sizeof options, .flags = 1};
+    options = (guestram_restore_options_t){.size = sizeof options, .flags = 2};
     CHECK_FAILS(guestram_restore(memory, snapshot, &options), EINVAL, "flags");
     options.size = 0;
     CHECK_FAILS(guestram_restore(memory, snapshot, &options), EINVAL, "size");

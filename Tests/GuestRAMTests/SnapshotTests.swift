@@ -108,7 +108,7 @@ private func errorOfOpening(_ path: String) -> Errno? {
     @Test func whatIsSavedIsOpened() throws {
         try save(path)
         #expect(scratch.entries == ["snap"])
-        #expect(ScratchDirectory.entries(of: path) == ["manifest", "memory", "state"])
+        #expect(ScratchDirectory.entries(of: path) == ["checksums", "manifest", "memory", "state"])
         let snapshot = try OpenedSnapshot.open(path)
         #expect(snapshot.state.elementsEqual((0..<100).map { UInt8($0) }))
         #expect(snapshot.slots.count == 1)
@@ -141,7 +141,7 @@ private func errorOfOpening(_ path: String) -> Errno? {
     @Test func onlyTheOwnerReadsIt() throws {
         try save(path)
         #expect(try status(path).mode & 0o777 == 0o700)
-        for file in ["manifest", "memory", "state"] {
+        for file in ["checksums", "manifest", "memory", "state"] {
             #expect(try status(path + "/" + file).mode & 0o777 == 0o600)
         }
     }
@@ -149,7 +149,7 @@ private func errorOfOpening(_ path: String) -> Errno? {
     @Test func withoutAStateThereIsNoFile() throws {
         var writer = try SnapshotWriter(directory: path + "//") // slashes at the end are allowed
         try writer.commit()
-        #expect(ScratchDirectory.entries(of: path) == ["manifest", "memory"])
+        #expect(ScratchDirectory.entries(of: path) == ["checksums", "manifest", "memory"])
         let snapshot = try OpenedSnapshot.open(path)
         #expect(snapshot.state.isEmpty)
         #expect(snapshot.regions.isEmpty)
@@ -204,7 +204,7 @@ private func errorOfOpening(_ path: String) -> Errno? {
         let ofAnother = scratch.path + "/other.tmp-999999999-7"
         for directory in [dead, formerSelf, alive, foreign, ofAnother] {
             try #require(cl_mkdir(directory, 0o700) == 0)
-            for file in ["memory", "state", "manifest"] { try makeFile(directory + "/" + file) }
+            for file in ["memory", "checksums", "state", "manifest"] { try makeFile(directory + "/" + file) }
         }
         try makeFile(foreign + "/letter")
         try makeFile(path + ".tmp-999999999-9")
@@ -223,6 +223,9 @@ private func errorOfOpening(_ path: String) -> Errno? {
         let page = [UInt8](repeating: 1, count: 4096)
         #expect(throws: Errno(ERANGE)) { try write(page, &writer, region: 1, at: 8192) }
         #expect(throws: Errno(ERANGE)) { try write(page, &writer, region: 1, at: .max) }
+        #expect(throws: Errno(EINVAL)) { try write(page, &writer, region: 1, at: 4096) } // again
+        #expect(throws: Errno(EINVAL)) { try write(page, &writer, region: 0, at: 8192) } // before
+        #expect(throws: Errno(EINVAL)) { try write([1], &writer, region: 1, at: 0) }
         #expect(throws: Errno(EINVAL)) {
             try writer.add(
                 region: RegionName("ram")!, type: UInt32(GUESTRAM_ANON), isPrivate: true,

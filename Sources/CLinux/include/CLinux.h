@@ -30,6 +30,7 @@
 #include "uapi_kvm.h"
 #include "uapi_memory.h"
 #include "wrappers.h"
+#include "crc32c.h"
 #include "thread.h"
 #include "sandbox.h"
 

@@ -100,12 +100,15 @@ private func snapshot(_ handle: OpaquePointer?) throws(Errno) -> SnapshotPointer
         guard given.mode <= UInt32(GUESTRAM_RESTORE_EAGER) else {
             throw fail(EINVAL, "mode \(given.mode) is none of GUESTRAM_RESTORE_*")
         }
-        guard given.flags == 0 else {
-            throw fail(EINVAL, "flags \(hex: UInt64(given.flags)): none are known")
+        let verify = UInt32(GUESTRAM_RESTORE_VERIFY)
+        guard given.flags & ~verify == 0 else {
+            throw fail(
+                EINVAL, "flags \(hex: UInt64(given.flags)): only GUESTRAM_RESTORE_VERIFY is known")
         }
         try memory.pointee.configuration.locked { () throws(Errno) in
             try Restore.run(
-                memory, snapshot.pointee, eager: given.mode == UInt32(GUESTRAM_RESTORE_EAGER))
+                memory, snapshot.pointee, eager: given.mode == UInt32(GUESTRAM_RESTORE_EAGER),
+                verify: given.flags & verify != 0)
         }
     }
 }

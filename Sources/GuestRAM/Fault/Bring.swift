@@ -35,8 +35,7 @@ struct Bring: ~Copyable {
         }
         nanoseconds = cl_now_ns() &- start
 
-        let buffer =
-            huge ? region.pointee.sourceBytes(at: run.lowerBound) : thread.pointee.staging.base
+        let buffer = place(run)
         let delivery = memory.pointee.events.shared { settleAll(run, fetched, buffer) }
         if case .failed(let granule, let error) = delivery { give(up: granule, error) }
         Residency.look(memory, region)
@@ -44,10 +43,15 @@ struct Bring: ~Copyable {
         return delivery
     }
 
+    private func place(_ run: Range<Int>) -> UnsafeMutableRawPointer {
+        region.pointee.granule > UInt64(Limits.staging)
+            ? region.pointee.sourceBytes(at: run.lowerBound) : thread.pointee.staging.base
+    }
+
     private func fetch(_ run: Range<Int>, _ length: Int, _ wait: Bool) -> Fetched {
         memory.pointee.statistics.reads.count()
         return region.pointee.source.fetch(
-            thread.pointee.staging.base, at: region.pointee.offset(of: run.lowerBound),
+            place(run), at: region.pointee.offset(of: run.lowerBound),
             length: length, granule: region.pointee.granule, wait: wait,
             by: region.pointee.source.workerDescriptor)
     }
@@ -64,7 +68,9 @@ struct Bring: ~Copyable {
         var attempt = 0
         while true {
             announce(run, length)
-            let fetched = huge ? populate(run, length) : fetch(run, length, true)
+            // What is verified is read, to a place of our own.
+            let mapped = huge && region.pointee.source.checksums == nil
+            let fetched = mapped ? populate(run, length) : fetch(run, length, true)
             thread.pointee.waitingSince.store(0, ordering: .releasing)
             if fetched.bytes > 0 || fetched.error == 0 { return fetched }
             memory.pointee.statistics.sourceErrors.count()

@@ -39,7 +39,7 @@ struct EagerFill: ~Copyable {
         guard error == 0 else {
             throw fail(
                 error,
-                "region \(region.pointee.name) at offset \(job.pointee.errorOffset.now): the snapshot's memory file cannot be read: \(Errno(error))"
+                "region \(region.pointee.name) at offset \(job.pointee.errorOffset.now): \(error == EBADMSG ? "a page is not what was saved, its checksum differs" : "the snapshot's memory file cannot be read"): \(Errno(error))"
             )
         }
         region.pointee.pages.fill(0..<region.pointee.count, with: PageState.present)

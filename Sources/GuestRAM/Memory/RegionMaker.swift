@@ -83,7 +83,8 @@ enum RegionMaker {
 
     /// Gives a fresh region a snapshot's contents: data is absent, holes are zero.
     static func attach(
-        _ memory: MemoryPointer, _ region: RegionPointer, file: Int32, offset: UInt64, eager: Bool
+        _ memory: MemoryPointer, _ region: RegionPointer, _ snapshot: borrowing OpenedSnapshot,
+        offset: UInt64, eager: Bool, verify: Bool
     ) throws(Errno) {
         guard region.pointee.source.kind == .none, !region.pointee.isRegistered
             || region.pointee.flags & UInt32(GUESTRAM_REGION_USERFAULT) != 0
@@ -92,11 +93,17 @@ enum RegionMaker {
         }
         try HostMapping.checkEmpty(
             region.pointee.name, region.pointee.address, region.pointee.length)
-        region.pointee.source = try .file(file, offset: offset)
+        region.pointee.source = try .file(snapshot.memory.raw, offset: offset)
         // All is read into the mapping first; a registered one would fault, with nobody to serve.
         if eager { memory.pointee.events.locked { Registration.release(region) } }
         region.pointee.pages.fill(0..<region.pointee.count, with: PageState.zero)
-        try markData(region, of: file, from: offset)
+        try markData(region, of: snapshot.memory.raw, from: offset)
+        if verify {
+            switch snapshot.checksums {
+            case .some(let file): try attachChecksums(region, file, from: offset)
+            case .none: break
+            }
+        }
         if eager {
             region.pointee.fill = UInt32(GUESTRAM_FILL_EAGER)
             region.pointee.why = "the restore was asked to be eager"
@@ -157,8 +164,10 @@ enum RegionMaker {
                 region.pointee.fileOffset)
             _ = cl_madvise(region.pointee.alias, length, MADV_DONTFORK)
         }
+        // What is verified is read first, into a buffer where it fits one.
+        let fromMap = region.pointee.source.checksums == nil || granule > UInt64(Limits.staging)
         if region.pointee.source.kind == .file && region.pointee.type.copy != nil
-            && region.pointee.sourceMap == nil
+            && region.pointee.sourceMap == nil && fromMap
         {
             let map = UnsafeMutablePointer<SourceMap>.allocate(capacity: 1)
             do throws(Errno) {
@@ -202,5 +211,21 @@ enum RegionMaker {
             marked = end
         }
         region.pointee.absent.store(absent, ordering: .releasing)
+    }
+
+    /// A page that was saved and is a hole by now was lost: it is absent, and will be found different.
+    private static func attachChecksums(
+        _ region: RegionPointer, _ file: borrowing Descriptor, from start: UInt64
+    ) throws(Errno) {
+        var lost = 0
+        region.pointee.source.checksums = try PageChecksums(
+            file, start..<start + region.pointee.length
+        ) { page in
+            let granule = Int((page * PageChecksums.page) >> region.pointee.granuleShift)
+            guard region.pointee.pages[granule] == PageState.zero else { return }
+            region.pointee.pages.fill(granule..<granule + 1, with: PageState.absent)
+            lost += 1
+        }
+        region.pointee.absent.wrappingAdd(lost, ordering: .releasing)
     }
 }

@@ -42,17 +42,21 @@ extension Descriptor {
         return status
     }
 
-    func readAll(_ buffer: UnsafeMutableRawPointer, count: Int, of what: StaticString) throws(Errno) {
+    func readAll(
+        _ buffer: UnsafeMutableRawPointer, count: Int, at offset: UInt64 = 0, of what: StaticString
+    ) throws(Errno) {
         var done = 0
         while done < count {
-            let result = cl_pread(raw, buffer + done, count - done, off_t(done))
+            let result = cl_pread(raw, buffer + done, count - done, off_t(offset) + off_t(done))
             if result == -Int(EINTR) { continue }
             guard result >= 0 else {
                 let error = Errno(negated: result)
-                throw fail(error.code, "reading \(what) at \(done): \(error)")
+                throw fail(error.code, "reading \(what) at \(offset + UInt64(done)): \(error)")
             }
             guard result > 0 else {
-                throw fail(EINVAL, "\(what): ends at \(done) of \(count) bytes; it was cut")
+                throw fail(
+                    EINVAL,
+                    "\(what): ends at \(offset + UInt64(done)) of \(offset + UInt64(count)) bytes; it was cut")
             }
             done += result
         }

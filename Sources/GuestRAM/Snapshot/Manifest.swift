@@ -33,6 +33,8 @@ struct Manifest: ~Copyable {
     var memoryBytes: UInt64 = 0
     var stateBytes: UInt64 = 0
     var stateChecksum: UInt64 = 0
+    /// CRC-64 of the file `checksums`; nil: the snapshot has none.
+    var checksumsChecksum: UInt64?
     var regions: BoundedList<SnapshotRegion>
     private(set) var slots: BoundedList<SnapshotSlot>
 
@@ -44,6 +46,9 @@ struct Manifest: ~Copyable {
 
     /// Region starts are aligned so that huge pages can be read, mapped and cloned as they lie.
     static func fileAlignment(pageSize: UInt64) -> UInt64 { max(pageSize, 2 << 20) }
+
+    /// What the file `checksums` has, if there is one.
+    var checksumsBytes: UInt64 { PageChecksums.bytes(for: memoryBytes) }
 
     /// Regions come in the order in which they lie in the memory file.
     mutating func add(_ region: SnapshotRegion) throws(Errno) {
@@ -155,7 +160,9 @@ struct Manifest: ~Copyable {
     }
 
     /// The line that the next region or slot stands on; see ManifestWriter.swift for the order.
-    private var nextLine: Int { 3 + (stateBytes > 0 ? 1 : 0) + regions.count + slots.count }
+    private var nextLine: Int {
+        3 + (stateBytes > 0 ? 1 : 0) + (checksumsChecksum != nil ? 1 : 0) + regions.count + slots.count
+    }
 }
 
 /// The word that stands for a memory type.

@@ -77,9 +77,23 @@ extension Manifest {
             stateChecksum = try cursor.checksum()
             try cursor.endOfLine()
         }
+        if cursor.starts(with: "checksums ") { try parseChecksums(&cursor) }
         while cursor.starts(with: "region ") { try parseRegion(&cursor) }
         while cursor.starts(with: "slot ") { try parseSlot(&cursor) }
         guard cursor.isAtEnd else { throw Self.unknownLine(cursor) }
+    }
+
+    private mutating func parseChecksums(_ cursor: inout ManifestCursor) throws(Errno) {
+        try cursor.expect("checksums bytes=")
+        let bytes = try cursor.decimal()
+        guard bytes == checksumsBytes else {
+            throw fail(
+                EINVAL,
+                "manifest line \(cursor.line): checksums of \(bytes) bytes: a memory file of \(memoryBytes) has \(checksumsBytes)")
+        }
+        try cursor.expect(" crc64=")
+        checksumsChecksum = try cursor.checksum()
+        try cursor.endOfLine()
     }
 
     private mutating func parseRegion(_ cursor: inout ManifestCursor) throws(Errno) {

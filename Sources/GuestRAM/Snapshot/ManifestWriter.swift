@@ -18,6 +18,13 @@ extension Manifest {
             text.append(checksum: stateChecksum)
             text.append("\n")
         }
+        if let checksumsChecksum {
+            text.append("checksums bytes=")
+            text.append(checksumsBytes)
+            text.append(" crc64=")
+            text.append(checksum: checksumsChecksum)
+            text.append("\n")
+        }
         for region in regions.elements {
             text.append("region name=")
             region.name.append(to: &text)

@@ -1,9 +1,11 @@
 import CLinux
 
 /// A snapshot whose manifest, sizes and state were checked. The contents of the memory file are not:
-/// they are read when they are needed, and damage there is a source error of that granule.
+/// they are read when they are needed, and damage there is a source error of that granule. Those of
+/// the checksums file are when they are to be used.
 struct OpenedSnapshot: ~Copyable {
     let memory: Descriptor // O_RDONLY
+    let checksums: Descriptor? // O_RDONLY
     private let manifest: Manifest
     private let stateBytes: Mapping?
 
@@ -25,8 +27,10 @@ struct OpenedSnapshot: ~Copyable {
         let directory = Descriptor(owning: opened)
         let manifest = try readManifest(directory)
         let memory = try openMemory(directory, manifest)
+        let checksums = try openChecksums(directory, manifest)
         let state = try readState(directory, manifest)
-        return OpenedSnapshot(memory: memory, manifest: manifest, stateBytes: state)
+        return OpenedSnapshot(
+            memory: memory, checksums: checksums, manifest: manifest, stateBytes: state)
     }
 
     private static func readManifest(_ directory: borrowing Descriptor) throws(Errno) -> Manifest {
@@ -47,6 +51,41 @@ struct OpenedSnapshot: ~Copyable {
         let file = try part("memory", of: directory)
         try checkSize(file, expected: manifest.memoryBytes, of: "memory")
         return file
+    }
+
+    private static func openChecksums(
+        _ directory: borrowing Descriptor, _ manifest: borrowing Manifest
+    ) throws(Errno) -> Descriptor? {
+        guard manifest.checksumsChecksum != nil else { return nil }
+        let file = try part("checksums", of: directory)
+        try checkSize(file, expected: manifest.checksumsBytes, of: "checksums")
+        return file
+    }
+
+    /// That the checksums are those of this snapshot. Their holes are not read.
+    func checkChecksums(_ file: borrowing Descriptor) throws(Errno) {
+        let bytes = manifest.checksumsBytes
+        let chunk: UInt64 = 64 << 10
+        let buffer = try Self.buffer(Int(chunk))
+        var crc = CRC64()
+        var position: UInt64 = 0
+        var extents = DataExtents(file.raw, 0..<bytes)
+        while let extent = extents.nextExtent() {
+            crc.add(zeros: extent.lowerBound - position)
+            position = extent.lowerBound
+            while position < extent.upperBound {
+                let count = Int(min(chunk, extent.upperBound - position))
+                try file.readAll(buffer.base, count: count, at: position, of: "checksums")
+                crc.add(UnsafeRawBufferPointer(start: buffer.base, count: count))
+                position += UInt64(count)
+            }
+        }
+        crc.add(zeros: bytes - position)
+        guard crc.value == manifest.checksumsChecksum else {
+            throw fail(
+                EINVAL,
+                "checksums: their checksum should be \(hex: manifest.checksumsChecksum ?? 0), the file gives \(hex: crc.value): it is damaged or another snapshot's")
+        }
     }
 
     /// Read, not mapped: it cannot change or shrink afterwards.

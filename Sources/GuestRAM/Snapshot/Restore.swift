@@ -4,7 +4,7 @@ import Synchronization
 /// Giving a memory's regions the contents of an opened snapshot. Under the configuration lock.
 enum Restore {
     static func run(
-        _ memory: MemoryPointer, _ snapshot: borrowing OpenedSnapshot, eager: Bool
+        _ memory: MemoryPointer, _ snapshot: borrowing OpenedSnapshot, eager: Bool, verify: Bool
     ) throws(Errno) {
         switch memory.pointee.phase.load(ordering: .acquiring) {
         case Memory.Phase.fresh: break
@@ -13,11 +13,20 @@ enum Restore {
         }
         let regions = snapshot.regions
         for index in 0..<regions.count { try checkMatch(memory, regions[index]) }
+        if verify {
+            switch snapshot.checksums {
+            case .some(let file): try snapshot.checkChecksums(file)
+            case .none:
+                throw fail(
+                    ENODATA,
+                    "flags: GUESTRAM_RESTORE_VERIFY, but the snapshot has no checksums; restore it without, and save it anew")
+            }
+        }
         // Only what was made here is taken away again when a later region fails.
         let lastBefore = memory.pointee.lastID
         do throws(Errno) {
             for index in 0..<regions.count {
-                try restore(memory, regions[index], snapshot.memory.raw, eager)
+                try restore(memory, regions[index], snapshot, eager, verify)
             }
             try addSlots(memory, snapshot, madeAfter: lastBefore)
         } catch {
@@ -49,7 +58,8 @@ enum Restore {
     }
 
     private static func restore(
-        _ memory: MemoryPointer, _ saved: SnapshotRegion, _ file: Int32, _ eager: Bool
+        _ memory: MemoryPointer, _ saved: SnapshotRegion, _ snapshot: borrowing OpenedSnapshot,
+        _ eager: Bool, _ verify: Bool
     ) throws(Errno) {
         let region: RegionPointer
         if let known = memory.pointee.regions.named(saved.name) {
@@ -69,7 +79,8 @@ enum Restore {
                 return try Regions.add(memory, RegionPlan(options))
             }
         }
-        try RegionMaker.attach(memory, region, file: file, offset: saved.fileOffset, eager: eager)
+        try RegionMaker.attach(
+            memory, region, snapshot, offset: saved.fileOffset, eager: eager, verify: verify)
     }
 
     /// Slots of regions that the restore made; a VMM that brings its own regions places them itself.

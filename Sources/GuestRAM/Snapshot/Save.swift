@@ -155,7 +155,7 @@ struct SaveRegion {
         guard fetched.bytes == length else {
             throw fail(
                 fetched.error,
-                "region \(region.pointee.name) at offset \(hex: offset): its contents cannot be read: \(Errno(fetched.error))"
+                "region \(region.pointee.name) at offset \(hex: offset + UInt64(fetched.bytes)): \(fetched.error == EBADMSG ? "the page is not what was saved, its checksum differs" : "its contents cannot be read"): \(Errno(fetched.error))"
             )
         }
     }

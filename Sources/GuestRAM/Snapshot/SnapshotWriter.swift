@@ -4,12 +4,17 @@ import CLinux
 struct SnapshotWriter: ~Copyable {
     private var directory: TemporaryDirectory
     private let memory: Descriptor
+    private var checksums: ChecksumWriter
     private var manifest: Manifest
+    /// Where in the memory file the contents that were written end.
+    private var end: UInt64 = 0
 
     init(directory path: UnsafePointer<CChar>) throws(Errno) {
         let manifest = try Manifest()
         let directory = try TemporaryDirectory(for: path)
-        memory = try directory.create("memory")
+        let memory = try directory.create("memory")
+        checksums = try ChecksumWriter(directory.create("checksums"))
+        self.memory = memory
         self.manifest = manifest
         self.directory = directory
     }
@@ -43,7 +48,8 @@ struct SnapshotWriter: ~Copyable {
         try manifest.add(slot)
     }
 
-    /// Contents of a region, each byte at most once. What is never written is a hole and reads zero.
+    /// Contents of a region: whole pages, from front to back, region after region. What is never
+    /// written is a hole and reads zero.
     mutating func write(
         _ bytes: UnsafeRawPointer, count: Int, region index: Int, at offset: UInt64
     ) throws(Errno) {
@@ -53,10 +59,16 @@ struct SnapshotWriter: ~Copyable {
                 ERANGE,
                 "region \(region.name): \(count) bytes at \(offset) reach beyond its \(region.length)")
         }
-        guard UInt64(count) <= region.length - region.dataBytes else {
-            throw fail(EINVAL, "region \(region.name): more was written than it is long")
+        let position = region.fileOffset + offset
+        let page = Int(CL_CRC32C_PAGE)
+        guard position >= end, offset % UInt64(page) == 0, count % page == 0 else {
+            throw fail(
+                EINVAL,
+                "region \(region.name): \(count) bytes at \(offset) are no whole pages behind those that were written")
         }
-        try memory.writeAll(bytes, count: count, at: region.fileOffset + offset, of: "memory")
+        try memory.writeAll(bytes, count: count, at: position, of: "memory")
+        try checksums.add(bytes, count: count, at: position)
+        end = position + UInt64(count)
         manifest.regions[index].dataBytes += UInt64(count)
     }
 
@@ -83,6 +95,7 @@ struct SnapshotWriter: ~Copyable {
                 -result, "memory file of \(manifest.memoryBytes) bytes: \(Errno(-result))")
         }
         try memory.sync("memory")
+        manifest.checksumsChecksum = try checksums.finish(memoryBytes: manifest.memoryBytes)
         try writeManifest()
         try directory.publish()
     }

@@ -11,6 +11,8 @@ struct Source: Sendable {
     let offset: UInt64
     /// The same descriptor as the workers know it.
     var workerDescriptor: Int32 = -1
+    /// What every page that is read must have; nil: nothing is compared.
+    var checksums: PageChecksums?
 
     static let none = Source(kind: .none, descriptor: -1, offset: 0)
     /// The region's own file holds the contents already: absent granules only need to be mapped.
@@ -24,7 +26,10 @@ struct Source: Sendable {
 
     func close() {
         if descriptor >= 0 { _ = cl_close(descriptor) }
+        checksums?.free()
     }
+
+    var ownMemory: Int { checksums?.ownMemory ?? 0 }
 }
 
 /// How far a read came: whole granules in the buffer, and why no more.
@@ -37,7 +42,7 @@ struct Fetched {
 extension Source {
     /// Reads `length` bytes from the region's `offset` on into the buffer, through the workers'
     /// descriptor or the library's own. With `wait` false only what needs no waiting for the disk.
-    /// Never leaves a part of a granule counted.
+    /// Never leaves a part of a granule counted, and none that is not what was saved.
     func fetch(
         _ buffer: UnsafeMutableRawPointer, at regionOffset: UInt64, length: Int, granule: UInt64,
         wait: Bool, by descriptor: Int32
@@ -64,6 +69,12 @@ extension Source {
             break
         }
         fetched.bytes = fetched.bytes / Int(granule) * Int(granule)
+        if let checksums {
+            let good = checksums.firstDifference(buffer, fetched.bytes, at: regionOffset)
+            if good < fetched.bytes {
+                fetched = Fetched(bytes: good / Int(granule) * Int(granule), error: EBADMSG)
+            }
+        }
         return fetched
     }
 }

@@ -7,6 +7,9 @@ import Synchronization
 /// is issued under the event lock, and must not wait for the disk there. So it is aimed only at
 /// chunks that a look found cached a moment ago; a page that memory pressure takes away within
 /// that moment makes one COPY wait once, which is noticed, and the chunk is cold again.
+///
+/// Of a source with checksums, and that is for granules larger than a buffer only, it is memory of our
+/// own: the granule is read to its place there, compared, copied from there, and let go of.
 struct SourceMap: ~Copyable, @unchecked Sendable {
     static let chunk: UInt64 = 512 << 10
     /// How long a look is believed, in ticks of 2^24 ns (17 ms).
@@ -20,9 +23,14 @@ struct SourceMap: ~Copyable, @unchecked Sendable {
 
     init(_ source: Source, length: UInt64) throws(Errno) {
         var address: UnsafeMutableRawPointer?
-        let result = cl_mmap(
-            &address, nil, Int(length), PROT_READ, MAP_SHARED, source.descriptor,
-            off_t(source.offset))
+        let result =
+            source.checksums == nil
+            ? cl_mmap(
+                &address, nil, Int(length), PROT_READ, MAP_SHARED, source.descriptor,
+                off_t(source.offset))
+            : cl_mmap(
+                &address, nil, Int(length), PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         guard result == 0, let address else {
             throw fail(-result, "the snapshot's memory file cannot be mapped: \(Errno(-result))")
         }
