@@ -127,8 +127,8 @@ static void inject(const variant_t *variant) {
            "%u did not come to the call\n",
            ran, counts[HELD], counts[REFUSED], counts[WRONG], counts[CRASHED], counts[HUNG],
            unreached);
-    CHECK(ran > 0);
-    CHECK(unreached * 5 <= ran); /* threads take turns otherwise at times */
+    CHECK(only || ran > 0);
+    CHECK(only || unreached * 5 <= ran); /* threads take turns otherwise at times */
     free(all);
     free(recorded.records);
 }
