@@ -158,6 +158,13 @@ enum Direct {
     /// A COPY that took longer had to wait for the disk, in nanoseconds.
     private static let slow: UInt64 = 1_000_000
 
+    /// What a COPY from the granule on took: whether the source is in memory after all.
+    @inline(__always)
+    static func note(_ region: RegionPointer, _ granule: Int, took nanoseconds: UInt64) {
+        guard nanoseconds > slow, let map = region.pointee.sourceMap else { return }
+        map.pointee.forget(region.pointee.offset(of: granule))
+    }
+
     /// Brings absent granules from `first` on, as far as the window, the cached chunk and one hold of
     /// the event lock reach. Under the event lock, shared or not. nil: not in memory, or not absent; nothing was
     /// changed.
@@ -177,7 +184,6 @@ enum Direct {
         let run = first..<granule
         let delivery = deliver(
             memory.pointee.statistics, region, run, from: map.pointee.base + Int(offset))
-        if cl_now_ns() &- now > slow { map.pointee.forget(offset) }
         var stopped = run.upperBound
         switch delivery {
         case .done: break

@@ -169,6 +169,7 @@ enum Filler {
                 ? Direct.bring(memory, region, first, before: end, now: now) : nil
         }
         guard let (brought, delivery) = result else { return nil }
+        Direct.note(region, first, took: cl_now_ns() &- now)
         Residency.look(memory, region)
         guard case .done = delivery else { return nil }
         return brought.upperBound

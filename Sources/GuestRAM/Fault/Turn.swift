@@ -36,19 +36,24 @@ struct Turn: ~Copyable {
         case bytes(Range<Int>)
     }
 
+    /// Under the event lock, in the hold in which the messages were read; gives it up.
     mutating func serveAll() {
+        var holds = true
         while next < count {
             let message = thread.pointee.messages[next]
             next &+= 1
             guard message.event == CL_UFFD_EVENT_PAGEFAULT else { continue }
+            if !holds { memory.pointee.events.lock() }
+            holds = false
             serve(address: message.arg.pagefault.address, flags: message.arg.pagefault.flags)
         }
+        if holds { memory.pointee.events.unlock() }
     }
 
+    /// Under the event lock, which it gives up.
     private mutating func serve(address: UInt64, flags: UInt64) {
         count(flags)
         memory.pointee.demand.wrappingAdd(1, ordering: .relaxed)
-        memory.pointee.events.lock()
         guard let region = memory.pointee.regions.find(address: address),
             region.pointee.isRegistered
         else {
@@ -64,7 +69,9 @@ struct Turn: ~Copyable {
             let rest = end < window.upperBound
             if rest { region.pointee.pins.wrappingAdd(1, ordering: .acquiringAndReleasing) }
             memory.pointee.events.unlock()
+            let begun = start
             record(flags, cause, fetched: 0)
+            Direct.note(region, granule, took: start &- begun)
             memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
             guard rest else { return }
             fillRest(region, end..<window.upperBound)
@@ -271,7 +278,6 @@ struct Turn: ~Copyable {
     }
 
     private func count(_ flags: UInt64) {
-        memory.pointee.statistics.faults.count()
         if flags & CL_UFFD_PAGEFAULT_FLAG_WP != 0 {
             memory.pointee.statistics.wp.count()
         } else if flags & CL_UFFD_PAGEFAULT_FLAG_MINOR != 0 {
@@ -290,7 +296,10 @@ struct Turn: ~Copyable {
                 ? GUESTRAM_LATENCY_MINOR : GUESTRAM_LATENCY_MISSING
         memory.pointee.statistics.latencies.record(kind, end &- read)
         memory.pointee.statistics.latencies.record(cause, end &- read)
-        memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_QUEUE, start &- read)
+        // Who is served at once is not counted there: that is most, and nobody waited.
+        if start != read {
+            memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_QUEUE, start &- read)
+        }
         if fetched > 0 {
             memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_FETCH, fetched)
         }

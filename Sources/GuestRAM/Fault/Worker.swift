@@ -65,9 +65,10 @@ enum Worker {
         for index in 0..<count where messages[index].event != CL_UFFD_EVENT_PAGEFAULT {
             KernelEvents.apply(messages[index], memory, pool)
         }
-        memory.pointee.events.unlock()
-        guard count > 0 else { return false }
-
+        guard count > 0 else {
+            memory.pointee.events.unlock()
+            return false
+        }
         var turn = Turn(thread, pool, memory, count: count)
         turn.serveAll()
         return turn.hasPassedLead

@@ -52,9 +52,14 @@ struct LatencySummary {
     var sum: UInt64 = 0
     var highest: UInt64 = 0
 
-    func give(to latency: inout guestram_latency_t) {
+    var count: UInt64 {
         var count: UInt64 = 0
         for bucket in 0..<Histogram.bucketCount { count += counts[bucket] }
+        return count
+    }
+
+    func give(to latency: inout guestram_latency_t) {
+        let count = self.count
         latency.count = count
         latency.sum_ns = sum
         latency.max_ns = highest
@@ -115,16 +120,26 @@ struct Latencies: ~Copyable, @unchecked Sendable {
         histograms[which].record(nanoseconds)
     }
 
-    /// GUESTRAM_LATENCY_ALL is not recorded: every fault is one of three kinds.
+    /// GUESTRAM_LATENCY_ALL is not recorded: every fault is one of three kinds; and in
+    /// GUESTRAM_LATENCY_QUEUE those that did not wait are missing.
     func summarize(_ which: Int, into latency: inout guestram_latency_t) {
         var summary = LatencySummary()
-        if which == GUESTRAM_LATENCY_ALL {
-            histograms[GUESTRAM_LATENCY_MISSING].add(to: &summary)
-            histograms[GUESTRAM_LATENCY_MINOR].add(to: &summary)
-            histograms[GUESTRAM_LATENCY_WP].add(to: &summary)
-        } else {
+        switch which {
+        case Int(GUESTRAM_LATENCY_ALL): addAll(to: &summary)
+        case Int(GUESTRAM_LATENCY_QUEUE):
+            var all = LatencySummary()
             histograms[which].add(to: &summary)
+            addAll(to: &all)
+            let waited = summary.count
+            if all.count > waited { summary.counts[0] += all.count - waited }
+        default: histograms[which].add(to: &summary)
         }
         summary.give(to: &latency)
+    }
+
+    private func addAll(to summary: inout LatencySummary) {
+        histograms[GUESTRAM_LATENCY_MISSING].add(to: &summary)
+        histograms[GUESTRAM_LATENCY_MINOR].add(to: &summary)
+        histograms[GUESTRAM_LATENCY_WP].add(to: &summary)
     }
 }

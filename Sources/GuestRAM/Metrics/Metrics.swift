@@ -23,10 +23,10 @@ enum Metrics {
         if let pool = memory.pointee.pool, memory.pointee.ownsPool { own += pool.pointee.ownMemory }
         stats.own_memory = UInt64(own)
 
-        stats.faults = memory.pointee.statistics.faults.now
         stats.missing = memory.pointee.statistics.missing.now
         stats.minor = memory.pointee.statistics.minor.now
         stats.wp = memory.pointee.statistics.wp.now
+        stats.faults = stats.missing + stats.minor + stats.wp
         stats.faults_present = memory.pointee.statistics.faultsPresent.now
         stats.faults_waited = memory.pointee.statistics.faultsWaited.now
         stats.faults_deferred = memory.pointee.statistics.faultsDeferred.now

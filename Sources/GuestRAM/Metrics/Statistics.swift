@@ -3,7 +3,6 @@ import Synchronization
 
 /// Counters of one memory. Relaxed: read at any time, exact once nothing moves.
 struct Statistics: ~Copyable {
-    let faults = Atomic<UInt64>(0)
     let missing = Atomic<UInt64>(0)
     let minor = Atomic<UInt64>(0)
     let wp = Atomic<UInt64>(0)
