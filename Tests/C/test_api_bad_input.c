@@ -121,6 +121,11 @@ TEST(struct_size_is_checked) {
         guestram_options_t options = {.size = size};
         CHECK_FAILS(guestram_create(&options, &memory), EINVAL, "size");
     }
+    /* Half a pointer is not followed. */
+    for (size_t size = sizeof size + 1; size < 2 * sizeof size; size++) {
+        guestram_options_t options = {.size = size, .pool = (void *)~(uintptr_t)0xff};
+        CHECK_FAILS(guestram_create(&options, &memory), EINVAL, "size");
+    }
     LARGER(guestram_options_t, strange, 1);
     CHECK_FAILS(guestram_create(&strange.o, &memory), E2BIG, "size");
     CHECK(memory == NULL);
