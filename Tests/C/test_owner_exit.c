@@ -92,6 +92,7 @@ static void child_goes_before_it_is_taken_care_of(const variant_t *variant) {
         CHECK_EQ(status, way == IS_KILLED ? SIGKILL : 0);
         go_first(false);
         EVENTUALLY(harness_fds() == fds);
+        REQUIRE(harness_fds() == fds);
     }
     atomic_store(&reader.over, true);
     pthread_join(thread, NULL);
