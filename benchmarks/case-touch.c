@@ -34,74 +34,37 @@ static const struct setup advised_cold = {
     .who = LOOP_COPY, .kind = KIND_SHMEM, .threads = 4, .cold = true, .advised = true};
 static const struct setup mapped_cold = {.who = PRIVATE_MMAP, .threads = 4, .cold = true};
 
-const struct bench_case case_touch_sequential = {
-    .name = "touch.seq.warm",
-    .prepare = prepare_sequential,
-    .finish = plan_finish,
-    .sides =
-        {
-            {"loop-continue", run_touch, &continue_shmem},
-            {"loop-continue", run_touch, &continue_shmem},
-            {"ours", run_touch, &ours_shmem},
-            {"private-mmap", run_touch, &mapped},
-            {"private-mmap", run_touch, &mapped},
-        },
-    .rows =
-        {
-            {"touch.seq.warm.aa", "ms", 1, 0, TOUCH_MS, 0, true},
-            {"touch.seq.warm", "ms", 2, 0, TOUCH_MS, 0.25, false},
-            {"touch.seq.warm.mmap.aa", "ms", 4, 3, TOUCH_MS, 0, true},
-            {"touch.seq.warm.mmap", "ms", 2, 3, TOUCH_MS, 0, false},
-        },
-    .rounds = 9,
-    .quick_rounds = 3,
-};
+/* Ours beside a loop, and beside a plain mapping. */
+#define WARM(variable, name_, prepare_, loop, loop_setup, ours_setup, target_)                     \
+    const struct bench_case variable = {                                                           \
+        .name = name_,                                                                             \
+        .prepare = prepare_,                                                                       \
+        .finish = plan_finish,                                                                     \
+        .sides =                                                                                   \
+            {                                                                                      \
+                {loop, run_touch, loop_setup},                                                     \
+                {loop, run_touch, loop_setup},                                                     \
+                {"ours", run_touch, ours_setup},                                                   \
+                {"private-mmap", run_touch, &mapped},                                              \
+                {"private-mmap", run_touch, &mapped},                                              \
+            },                                                                                     \
+        .rows =                                                                                    \
+            {                                                                                      \
+                {name_ ".aa", "ms", 1, 0, TOUCH_MS, 0, true},                                      \
+                {name_, "ms", 2, 0, TOUCH_MS, target_, false},                                     \
+                {name_ ".mmap.aa", "ms", 4, 3, TOUCH_MS, 0, true},                                 \
+                {name_ ".mmap", "ms", 2, 3, TOUCH_MS, 0, false},                                   \
+            },                                                                                     \
+        .rounds = 9,                                                                               \
+        .quick_rounds = 3,                                                                         \
+    }
 
-const struct bench_case case_touch_random_anon = {
-    .name = "touch.random.warm.anon",
-    .prepare = prepare_random,
-    .finish = plan_finish,
-    .sides =
-        {
-            {"loop-copy", run_touch, &copy_anon},
-            {"loop-copy", run_touch, &copy_anon},
-            {"ours", run_touch, &ours_anon},
-            {"private-mmap", run_touch, &mapped},
-            {"private-mmap", run_touch, &mapped},
-        },
-    .rows =
-        {
-            {"touch.random.warm.anon.aa", "ms", 1, 0, TOUCH_MS, 0, true},
-            {"touch.random.warm.anon", "ms", 2, 0, TOUCH_MS, 1.10, false},
-            {"touch.random.warm.anon.mmap.aa", "ms", 4, 3, TOUCH_MS, 0, true},
-            {"touch.random.warm.anon.mmap", "ms", 2, 3, TOUCH_MS, 0, false},
-        },
-    .rounds = 9,
-    .quick_rounds = 3,
-};
-
-const struct bench_case case_touch_random_shmem = {
-    .name = "touch.random.warm.shmem",
-    .prepare = prepare_random,
-    .finish = plan_finish,
-    .sides =
-        {
-            {"loop-continue", run_touch, &continue_shmem},
-            {"loop-continue", run_touch, &continue_shmem},
-            {"ours", run_touch, &ours_shmem},
-            {"private-mmap", run_touch, &mapped},
-            {"private-mmap", run_touch, &mapped},
-        },
-    .rows =
-        {
-            {"touch.random.warm.shmem.aa", "ms", 1, 0, TOUCH_MS, 0, true},
-            {"touch.random.warm.shmem", "ms", 2, 0, TOUCH_MS, 1.0, false},
-            {"touch.random.warm.shmem.mmap.aa", "ms", 4, 3, TOUCH_MS, 0, true},
-            {"touch.random.warm.shmem.mmap", "ms", 2, 3, TOUCH_MS, 0, false},
-        },
-    .rounds = 9,
-    .quick_rounds = 3,
-};
+WARM(case_touch_sequential, "touch.seq.warm", prepare_sequential, "loop-continue", &continue_shmem,
+     &ours_shmem, 0.25);
+WARM(case_touch_random_anon, "touch.random.warm.anon", prepare_random, "loop-copy", &copy_anon,
+     &ours_anon, 1.10);
+WARM(case_touch_random_shmem, "touch.random.warm.shmem", prepare_random, "loop-continue",
+     &continue_shmem, &ours_shmem, 1.0);
 
 const struct bench_case case_touch_random_cold = {
     .name = "touch.random.cold",
