@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -226,9 +227,58 @@ TEST(full_file_system_leaves_nothing_behind) {
     umount2(place, MNT_DETACH);
 }
 
+static uint64_t disk_bytes(const char *directory) {
+    static const char *const names[] = {"manifest", "memory", "checksums", "state"};
+    uint64_t bytes = 0;
+    struct stat info;
+    for (unsigned i = 0; i < 4; i++)
+        if (stat(file_of(directory, names[i]), &info) == 0)
+            bytes += (uint64_t)info.st_blocks * 512;
+    return bytes;
+}
+
+static unsigned count_temporary(const char *name, uint64_t *bytes) {
+    unsigned count = 0;
+    char begin[32];
+    snprintf(begin, sizeof begin, "%s.tmp-", name);
+    DIR *listing = opendir(harness_dir());
+    REQUIRE(listing);
+    for (struct dirent *entry; (entry = readdir(listing));) {
+        if (strncmp(entry->d_name, begin, strlen(begin)) != 0)
+            continue;
+        *bytes += disk_bytes(scratch(entry->d_name));
+        count++;
+    }
+    closedir(listing);
+    return count;
+}
+
+/* The next save to the same directory removes what was left there, and says so. True: it was. */
+static bool check_cleaned(const char *name) {
+    uint64_t bytes = 0;
+    unsigned left = count_temporary(name, &bytes);
+    guestram_t *memory = NULL;
+    guestram_event_t event = {.size = sizeof event};
+    REQUIRE(guestram_create(NULL, &memory) == 0);
+    vm_t vm = vm_add(memory, &ANON, MIB, 0);
+    CHECK_EQ(guestram_save(memory, scratch(name), NULL), 0);
+    CHECK_EQ(count_temporary(name, &bytes), 0);
+    struct pollfd told = {.fd = guestram_event_fd(memory), .events = POLLIN};
+    CHECK_EQ(poll(&told, 1, 0), left);
+    if (left) {
+        CHECK_EQ(guestram_next_event(memory, &event), 0);
+        CHECK_EQ(event.type, GUESTRAM_EVENT_STALE_REMOVED);
+        /* The file system may still have been placing it. */
+        CHECK(event.length + MIB >= bytes && event.length <= bytes + MIB);
+    }
+    CHECK_EQ(guestram_next_event(memory, &event), -EAGAIN);
+    vm_destroy(&vm);
+    return left > 0;
+}
+
 /* Killed at any moment, a save leaves its directory whole or not at all. */
 TEST(killed_while_saving) {
-    unsigned whole = 0, none = 0;
+    unsigned whole = 0, none = 0, cleaned = 0;
     uint64_t begin = now_ns();
     save_pattern(scratch("measured"), 8 * MIB, PAGE, VM_SEED);
     useconds_t duration = (useconds_t)((now_ns() - begin) / 1000);
@@ -258,6 +308,7 @@ TEST(killed_while_saving) {
         waitpid(child, NULL, 0);
         if (access(directory, F_OK) < 0) {
             none++;
+            cleaned += check_cleaned(name);
             continue;
         }
         whole++;
@@ -269,6 +320,6 @@ TEST(killed_while_saving) {
         CHECK_EQ(vm_mismatch(&vm), -1);
         vm_destroy(&vm);
     }
-    printf("%u whole, %u not there\n", whole, none);
-    CHECK(none > 0 && whole > 0);
+    printf("%u whole, %u not there, %u of them left something\n", whole, none, cleaned);
+    CHECK(none > 0 && whole > 0 && cleaned > 0);
 }

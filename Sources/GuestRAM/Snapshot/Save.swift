@@ -10,6 +10,11 @@ enum Save {
         // hold of this lock: whoever ran before the VM was stopped is settled after this.
         memory.pointee.events.locked {}
         var writer = try SnapshotWriter(directory: path)
+        if let bytes = writer.removed {
+            memory.pointee.queue.push(
+                EventQueue.Entry(type: UInt32(GUESTRAM_EVENT_STALE_REMOVED), length: bytes),
+                signal: memory.pointee.queue.descriptor.raw)
+        }
         let buffer = try Mapping(anonymous: SaveRegion.bufferSize)
         var id: UInt32 = 0
         while let region = memory.pointee.regions.next(after: id) {

@@ -19,6 +19,9 @@ struct SnapshotWriter: ~Copyable {
         self.directory = directory
     }
 
+    /// What killed saves to the same path had left and is gone now, in bytes on disk; nil: nothing.
+    var removed: UInt64? { directory.removed }
+
     /// The region's index; its place in the memory file follows the region before.
     mutating func add(
         region name: RegionName, type: UInt32, isPrivate: Bool, length: UInt64, pageSize: UInt64
