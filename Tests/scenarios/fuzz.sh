@@ -6,6 +6,4 @@ if [ "${TEST_QUICK:-}" = 1 ]; then
     echo "0 passed, 0 failed, 1 skipped"
     exit
 fi
-# Not among them: fuzz_api, sequences of calls, which has not run long without a finding yet. By hand:
-# scripts/fuzz api
-exec "$(dirname "$0")/../../scripts/fuzz" --seconds 45 manifest options snapshot
+exec "$(dirname "$0")/../../scripts/fuzz" --seconds 60
