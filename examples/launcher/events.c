@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "machine.h"
@@ -27,6 +28,25 @@ static void say_event(const struct machine *machine, const guestram_event_t *eve
             event->error ? ": " : "", event->error ? strerror(event->error) : "");
 }
 
+static void count_page_error(struct machine *machine) {
+    pthread_mutex_lock(&machine->lock);
+    machine->page_errors++;
+    pthread_cond_broadcast(&machine->changed);
+    pthread_mutex_unlock(&machine->lock);
+}
+
+/* Who touched the page may be here before the event is, a moment later. */
+static void wait_page_error(struct machine *machine) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    pthread_mutex_lock(&machine->lock);
+    while (!machine->page_errors &&
+           !pthread_cond_timedwait(&machine->changed, &machine->lock, &until))
+        ;
+    pthread_mutex_unlock(&machine->lock);
+}
+
 static void *events_thread(void *argument) {
     struct machine *machine = argument;
     struct pollfd fds[] = {{.fd = guestram_event_fd(machine->memory), .events = POLLIN},
@@ -34,8 +54,11 @@ static void *events_thread(void *argument) {
     guestram_event_t event = {.size = sizeof event};
     do {
         poll(fds, 2, -1);
-        while (!guestram_next_event(machine->memory, &event))
+        while (!guestram_next_event(machine->memory, &event)) {
             say_event(machine, &event);
+            if (event.type == GUESTRAM_EVENT_PAGE_ERROR)
+                count_page_error(machine);
+        }
     } while (!fds[1].revents);
     return NULL;
 }
@@ -51,6 +74,8 @@ int events_start(struct machine *machine) {
 }
 
 void events_stop(struct machine *machine) {
+    if (machine->status == EXIT_POISONED)
+        wait_page_error(machine);
     if (eventfd_write(machine->events_end, 1))
         return;
     pthread_join(machine->events_thread, NULL);

@@ -87,6 +87,7 @@ struct machine {
 
     pthread_t events_thread;
     int events_end; /* an eventfd: written when that thread is to end */
+    unsigned page_errors;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
