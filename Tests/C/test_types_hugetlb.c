@@ -99,7 +99,7 @@ static void exhaustion_while_restoring(const variant_t *variant) {
 TEST_HUGEPAGES(exhaustion_while_restoring_shared, 8) { exhaustion_while_restoring(&HUGETLB); }
 TEST_HUGEPAGES(exhaustion_while_restoring_private, 8) { exhaustion_while_restoring(&HUGETLB_PRIVATE); }
 
-TEST(pages_of_1_gib, .slow = true, .seconds = 120) {
+TEST(pages_of_1_gib, .seconds = 120) {
     if (free_pages("1048576") == 0) SKIP("no free hugepage of 1 GiB, and none can be put together for certain while running");
     guestram_t *memory = NULL;
     REQUIRE(guestram_create(NULL, &memory) == 0);
