@@ -4,7 +4,7 @@
 #include <sched.h>
 
 static guestram_options_t small_windows = {.size = sizeof(guestram_options_t), .window = 4096};
-static uint64_t few(const variant_t *variant) { return variant->granule == PAGE ? 64 : 7; }
+static uint64_t few(const variant_t *variant) { return variant->granule != PAGE ? 7 : is_quick() ? 16 : 64; }
 
 struct group {
     pthread_barrier_t barrier;
@@ -120,7 +120,7 @@ static void *discards_elsewhere(void *argument) {
 
 /* mmap_changing: while an event is unread every fill answers EAGAIN; no fault may be lost to it. */
 static void fills_race_events(const variant_t *variant) {
-    uint64_t granules = variant->granule == PAGE ? 1024 : 14;
+    uint64_t granules = variant->granule != PAGE ? 14 : is_quick() ? 256 : 1024;
     vm_t vm = vm_restored(variant, granules, &small_windows);
     pthread_t threads[2];
     atomic_store(&over, false);
@@ -169,7 +169,7 @@ static void *discards(void *argument) {
 }
 
 static void check_discards(const variant_t *variant, bool own) {
-    uint64_t granules = variant->granule != PAGE ? 14 : is_quick() ? 1024 : 4096, old = 0;
+    uint64_t granules = variant->granule != PAGE ? 14 : is_quick() ? 512 : 4096, old = 0;
     vm_t vm = vm_restored(variant, granules, &small_windows);
     struct discarder d = {.vm = &vm, .own = own};
     pthread_t thread;
@@ -203,7 +203,7 @@ static void on_signal(int number) { (void)number; }
 TEST(signal_to_a_waiter) {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGUSR1, &action, NULL);
-    vm_t vm = vm_restored(&SHMEM, 1024, &small_windows);
+    vm_t vm = vm_restored(&SHMEM, is_quick() ? 256 : 1024, &small_windows);
     for (uint64_t at = 0; at < vm.length; at += PAGE) {
         toucher_t toucher;
         toucher_start(&toucher, vm.address + at, false, 0);
