@@ -159,6 +159,35 @@ static void without_the_flag_nothing_is_compared(const variant_t *variant) {
 }
 TEST_EVERY_VARIANT(without_the_flag_nothing_is_compared)
 
+/* Without holes, all of it in the page cache: where nothing is compared, pages are copied straight
+ * from there. Each page by a fault of its own. */
+static void cached_pages_are_compared_too(const variant_t *variant) {
+    need_poison();
+    need_variant(variant);
+    const uint64_t length = 2 * MIB, bad = 300 * PAGE;
+    const char *directory = scratch("snapshot");
+    guestram_options_t options = {.size = sizeof options, .window = PAGE};
+    guestram_t *memory = NULL;
+    uint64_t value;
+    REQUIRE(guestram_create(NULL, &memory) == 0);
+    vm_t vm = vm_add(memory, &ANON, length, 0);
+    for (uint64_t at = 0; at < length; at += 8) *(uint64_t *)(void *)(vm.address + at) = at + 1;
+    REQUIRE(guestram_save(memory, directory, NULL) == 0);
+    vm_destroy(&vm);
+    flip(file_of(directory, "memory"), bad + 4095);
+    REQUIRE(guestram_create(&options, &memory) == 0);
+    vm = vm_add(memory, variant, length, 0);
+    REQUIRE(restore_flags(memory, directory, GUESTRAM_RESTORE_LAZY, GUESTRAM_RESTORE_VERIFY) == 0);
+    REQUIRE(guestram_start(memory) == 0);
+    for (uint64_t at = 0; at < length; at += PAGE) {
+        CHECK_EQ(touch_read(vm.address + at, &value), at == bad ? SIGBUS : 0);
+        if (at != bad) CHECK_EQ(value, at + 1);
+    }
+    CHECK_EQ(vm_info(&vm).poisoned, 1);
+    vm_destroy(&vm);
+}
+TEST_SMALL_VARIANTS(cached_pages_are_compared_too)
+
 static void flipped_byte_is_read_again(const variant_t *variant) {
     guestram_options_t options = {.size = sizeof options, .on_error = GUESTRAM_ON_ERROR_RETRY, .retries = 100};
     vm_t vm = damaged(variant, &options);
