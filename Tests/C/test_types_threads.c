@@ -6,6 +6,12 @@
 static guestram_options_t small_windows = {.size = sizeof(guestram_options_t), .window = 4096};
 static uint64_t few(const variant_t *variant) { return variant->granule != PAGE ? 7 : is_quick() ? 16 : 64; }
 
+/* How long a thread may wait for a page. */
+static int second_ms(void) {
+    const char *factor = getenv("TEST_TIME_FACTOR");
+    return 1000 * (factor ? atoi(factor) : 1);
+}
+
 struct group {
     pthread_barrier_t barrier;
     vm_t *vm;
@@ -99,7 +105,7 @@ static void copies_race_faults(const variant_t *variant) {
         int error = guestram_copy(vm.memory, vm.region, at, bytes, vm.granule, NULL);
         CHECK(error == 0 || error == -EEXIST);
         for (unsigned i = 0; i < 2; i++) {
-            REQUIRE(toucher_join(&touchers[i], 1000));
+            REQUIRE(toucher_join(&touchers[i], second_ms()));
             CHECK_EQ(touchers[i].value, error == 0 ? UINT64_C(0x1111111111111111) : pattern_word(at, vm.granule, vm.seed));
         }
     }
@@ -120,7 +126,7 @@ static void *discards_elsewhere(void *argument) {
 
 /* mmap_changing: while an event is unread every fill answers EAGAIN; no fault may be lost to it. */
 static void fills_race_events(const variant_t *variant) {
-    uint64_t granules = variant->granule != PAGE ? 14 : is_quick() ? 256 : 1024;
+    uint64_t granules = variant->granule != PAGE ? 14 : is_quick() ? 64 : 1024;
     vm_t vm = vm_restored(variant, granules, &small_windows);
     pthread_t threads[2];
     atomic_store(&over, false);
@@ -137,7 +143,7 @@ static void fills_race_events(const variant_t *variant) {
     }
     atomic_store(&over, true);
     for (unsigned i = 0; i < 2; i++) pthread_join(threads[i], NULL);
-    CHECK(longest < 1000000000);
+    CHECK(longest < UINT64_C(1000000) * (uint64_t)second_ms());
     CHECK_EQ(pattern_mismatch(vm.address, vm.length / 2 / vm.granule * vm.granule, vm.granule, vm.seed), -1);
     vm_destroy(&vm);
 }
@@ -208,7 +214,7 @@ TEST(signal_to_a_waiter) {
         toucher_t toucher;
         toucher_start(&toucher, vm.address + at, false, 0);
         for (unsigned i = 0; i < 3 && !atomic_load(&toucher.done); i++) pthread_kill(toucher.thread, SIGUSR1);
-        REQUIRE(toucher_join(&toucher, 1000));
+        REQUIRE(toucher_join(&toucher, second_ms()));
         CHECK_EQ(toucher.value, pattern_word(at, PAGE, vm.seed));
     }
     vm_destroy(&vm);
