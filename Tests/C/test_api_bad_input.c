@@ -287,3 +287,13 @@ TEST(snapshot_arguments) {
     CHECK_FAILS(guestram_snapshot_state(snapshot, &state, NULL), EINVAL, "length");
     guestram_snapshot_close(snapshot);
 }
+
+/* The first numbers of a block taken, and later ones of it free. */
+TEST(pool_is_made_whatever_descriptors_are_open, .seconds = 20) {
+    for (int taken = 64; taken <= 256; taken += 64) {
+        guestram_pool_t *pool = NULL;
+        REQUIRE(dup2(0, taken) == taken && dup2(0, taken + 2) == taken + 2);
+        CHECK_EQ(guestram_pool_create(NULL, &pool), 0);
+        CHECK_EQ(guestram_pool_destroy(pool), 0);
+    }
+}

@@ -11,8 +11,10 @@ enum Filler {
 
     static func run(_ thread: UnsafeMutablePointer<PoolThread>) {
         let pool = thread.pointee.pool
-        while !pool.pointee.stopping.load(ordering: .acquiring) {
+        while true {
+            // Before `stopping` is looked at, or the bump that comes with it could be missed.
             let seen = pool.pointee.fillWord.now
+            guard !pool.pointee.stopping.load(ordering: .sequentiallyConsistent) else { return }
             var next: UInt64 = .max
             for index in 0..<pool.pointee.tableEnd.load(ordering: .acquiring) {
                 guard let memory = pool.pointee.hold(index) else { continue }
@@ -45,11 +47,18 @@ enum Filler {
         guard let range = nextPiece(region) else { return 100_000 }
         yield(to: memory)
         let bytes = bringAll(thread, memory, region, range)
-        if rate != .max {
-            let cost = UInt64(bytes) &* 1_000_000 / max(1, rate / 1000)
-            memory.pointee.fillDue.store(max(due, now) &+ cost, ordering: .relaxed)
-        }
+        if rate != .max { charge(memory, UInt64(bytes) &* 1_000_000 / max(1, rate / 1000), now) }
         return 0
+    }
+
+    /// Puts off the next piece by what this one costs; other fillers' costs are kept.
+    private static func charge(_ memory: MemoryPointer, _ cost: UInt64, _ now: UInt64) {
+        while true {
+            let due = memory.pointee.fillDue.load(ordering: .relaxed)
+            if memory.pointee.fillDue.compareExchange(
+                expected: due, desired: max(due, now) &+ cost, ordering: .relaxed
+            ).exchanged { return }
+        }
     }
 
     private struct Request { let region: RegionPointer; let range: Range<Int> }
@@ -145,7 +154,10 @@ enum Filler {
             let delivery = bring.run(run, patient: true) {}
             bytes += run.count << Int(region.pointee.granuleShift)
             if case .again = delivery { _ = cl_sleep_ns(100_000) }
-            granule = run.upperBound
+            // What the source did not give this time is absent again, and asked for again.
+            while granule < run.upperBound, region.pointee.pages.state(granule) != PageState.absent {
+                granule += 1
+            }
         }
         return bytes
     }

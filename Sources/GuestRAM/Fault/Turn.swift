@@ -68,10 +68,11 @@ struct Turn: ~Copyable {
         case .nothing(let cause, let end):
             let rest = end < window.upperBound
             if rest { region.pointee.pins.wrappingAdd(1, ordering: .acquiringAndReleasing) }
-            memory.pointee.events.unlock()
             let begun = start
             record(flags, cause, fetched: 0)
+            // Before the lock is given up: a region that is not pinned may then be removed.
             Direct.note(region, granule, took: start &- begun)
+            memory.pointee.events.unlock()
             memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
             guard rest else { return }
             fillRest(region, end..<window.upperBound)

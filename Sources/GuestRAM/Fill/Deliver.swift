@@ -84,6 +84,7 @@ private func place(
     let shift = region.pointee.granuleShift
     let source = UInt64(UInt(bitPattern: bytes))
     var granule = run.lowerBound
+    var doubted = -1
     while granule < run.upperBound {
         let offset = region.pointee.offset(of: granule)
         let length = UInt64(run.upperBound &- granule) << shift
@@ -95,7 +96,9 @@ private func place(
         granule &+= copied
         switch outcome.error {
         case 0: return (granule, 0)
-        case EEXIST where isExhausted(region, granule): return (granule, ENOMEM)
+        case EEXIST where isExhausted(region, granule):
+            if doubted == granule { return (granule, ENOMEM) }
+            doubted = granule
         case EEXIST, EOPNOTSUPP:
             let error = overwrite(
                 statistics, region, granule,
@@ -108,7 +111,8 @@ private func place(
     return (granule, 0)
 }
 
-/// Whether an EEXIST was the kernel's word for "no page left": then none is there.
+/// Whether an EEXIST was the kernel's word for "no page left": then none is there. To be believed
+/// when it happens twice: a discard whose event was read before may free the page in between.
 func isExhausted(_ region: RegionPointer, _ granule: Int) -> Bool {
     guard region.pointee.type.existsMayMeanExhausted else { return false }
     let offset = Int(region.pointee.offset(of: granule))

@@ -9,6 +9,7 @@ func deliverZeros(
 ) -> Delivery {
     let shift = region.pointee.granuleShift
     var granule = run.lowerBound
+    var doubted = -1
     while granule < run.upperBound {
         let protect = region.pointee.pages[granule] & PageState.protected != 0
         let whole = region.pointee.allows(.zeropage) && !protect
@@ -32,7 +33,8 @@ func deliverZeros(
         switch outcome.error {
         case 0: continue
         case EEXIST where isExhausted(region, granule):
-            return .failed(stopped: granule, error: ENOMEM)
+            if doubted == granule { return .failed(stopped: granule, error: ENOMEM) }
+            doubted = granule
         case EEXIST:
             let error = mapWhatIsThere(statistics, region, granule, protect)
             if error == EAGAIN { return .again(stopped: granule) }

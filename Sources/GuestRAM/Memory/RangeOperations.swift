@@ -196,10 +196,17 @@ struct RangeFill {
         var outcome = mfill(
             region, operation.advanced(by: before), at: region.pointee.offset(of: run.lowerBound),
             length: UInt64(end - run.lowerBound) << shift, protect: protect != 0)
-        let done = run.lowerBound..<run.lowerBound + Int(outcome.done >> shift)
-        if outcome.error == EEXIST, !isPoison, isExhausted(region, done.upperBound) {
-            outcome.error = ENOMEM
+        var stopped = run.lowerBound + Int(outcome.done >> shift)
+        if outcome.error == EEXIST, !isPoison, isExhausted(region, stopped) {
+            let again = mfill(
+                region, operation.advanced(by: before + outcome.done),
+                at: region.pointee.offset(of: stopped),
+                length: UInt64(end - stopped) << shift, protect: protect != 0)
+            outcome = FillOutcome(done: outcome.done + again.done, error: again.error)
+            stopped = run.lowerBound + Int(outcome.done >> shift)
+            if again.error == EEXIST, isExhausted(region, stopped) { outcome.error = ENOMEM }
         }
+        let done = run.lowerBound..<stopped
         guard !done.isEmpty else { return outcome }
         count(done.count)
         if isPoison {

@@ -15,6 +15,7 @@ enum Metrics {
             own += MemoryLayout<Region>.stride + region.pointee.pages.count
             if let dirty = region.pointee.dirty { own += dirty.bytes }
             if let map = region.pointee.sourceMap { own += map.pointee.ownMemory }
+            own += region.pointee.source.ownMemory
         }
         own += RegionTable.capacity * MemoryLayout<RegionPointer>.stride
         own += memory.pointee.slots.count * MemoryLayout<Slot>.stride

@@ -44,8 +44,8 @@ struct DescriptorBlock: ~Copyable {
             for number in base..<next { _ = cl_close(number) }
             if got == -EINVAL || got == -EMFILE { throw exhausted(count) }
             guard got >= 0 else { throw Errno(-got) }
-            base = got / count * count  // `got` is free, so its block may be
-            if base < next { base += count }
+            // What lies between the two is taken: the first block that may be free begins behind it.
+            base = (got + count - 1) / count * count
             next = base
         }
         return base
