@@ -4,7 +4,7 @@
 #include <sched.h>
 
 static guestram_options_t small_windows = {.size = sizeof(guestram_options_t), .window = 4096};
-static uint64_t few(const variant_t *variant) { return variant->granule != PAGE ? 7 : is_quick() ? 16 : 64; }
+static uint64_t few(const variant_t *variant) { return variant->granule == PAGE ? (is_quick() ? 16 : 64) : is_quick() ? 4 : 7; }
 
 /* How long a thread may wait for a page. */
 static int second_ms(void) {
