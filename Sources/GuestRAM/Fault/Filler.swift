@@ -6,6 +6,9 @@ import Synchronization
 enum Filler {
     /// Granules per piece: what one hold of the event lock can fill.
     private static let piece = Limits.pagesPerHold
+    /// The same while demand faults come: each of them waits for the holds under way.
+    private static let smallPiece = 4
+    private static let whileFaultsCome: UInt64 = 5_000_000
     /// How long a piece waits for demand faults to be served, at most.
     private static let patience: UInt64 = 1_000_000
 
@@ -32,7 +35,6 @@ enum Filler {
         _ thread: UnsafeMutablePointer<PoolThread>, _ memory: MemoryPointer
     ) -> UInt64 {
         if let request = takeRequest(memory) {
-            yield(to: memory)
             bringAll(thread, memory, request.region, request.range)
             unpin(request.region)
             return 0
@@ -42,10 +44,11 @@ enum Filler {
         let now = cl_now_ns()
         let due = memory.pointee.fillDue.load(ordering: .relaxed)
         if due > now { return due &- now }
+        // One is enough then, and one that is not running cannot hold anything.
+        if faultsCome(memory), thread != thread.pointee.pool.pointee.firstFiller { return whileFaultsCome }
         guard let region = pinAbsent(memory) else { return .max }
         defer { unpin(region) }
         guard let range = nextPiece(region) else { return 100_000 }
-        yield(to: memory)
         let bytes = bringAll(thread, memory, region, range)
         if rate != .max { charge(memory, UInt64(bytes) &* 1_000_000 / max(1, rate / 1000), now) }
         return 0
@@ -116,6 +119,10 @@ enum Filler {
         }
     }
 
+    private static func faultsCome(_ memory: MemoryPointer) -> Bool {
+        cl_now_ns() &- memory.pointee.lastDemand.load(ordering: .relaxed) < whileFaultsCome
+    }
+
     /// Demand faults first.
     private static func yield(to memory: MemoryPointer) {
         let start = cl_now_ns()
@@ -133,13 +140,17 @@ enum Filler {
         var bytes = 0
         var granule = range.lowerBound
         while granule < range.upperBound {
+            var upper = range.upperBound
+            if faultsCome(memory) {
+                upper = min(upper, granule + smallPiece)
+                yield(to: memory)
+            }
             if region.pointee.source.kind == .ownFile {
-                granule = mapOwn(memory, region, granule, range.upperBound)
+                granule = mapOwn(memory, region, granule, upper)
                 continue
             }
             if let end = copyDirectly(
-                thread, memory, region, granule, range.upperBound,
-                atStart: granule == range.lowerBound)
+                thread, memory, region, granule, upper, atStart: granule == range.lowerBound)
             {
                 bytes += (end - granule) << Int(region.pointee.granuleShift)
                 granule = end

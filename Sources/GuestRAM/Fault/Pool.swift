@@ -45,7 +45,9 @@ struct Pool: ~Copyable {
     let forkDone = FutexWord()
     var forkDescriptor: Int32 { forkEvent.raw }
 
+    /// First the workers, then the fillers.
     let threads: UnsafeMutablePointer<PoolThread>
+    var firstFiller: UnsafeMutablePointer<PoolThread> { threads + options.workers }
     private(set) var started = 0
     var steward = pthread_t()
     var stewardStarted = false

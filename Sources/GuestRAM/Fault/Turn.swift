@@ -25,6 +25,7 @@ struct Turn: ~Copyable {
         self.memory = memory
         read = cl_now_ns()
         start = read
+        memory.pointee.lastDemand.store(read, ordering: .relaxed)
     }
 
     /// What a fault turned out to need.

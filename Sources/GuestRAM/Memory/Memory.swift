@@ -47,6 +47,8 @@ struct Memory: ~Copyable {
     let users = Atomic<Int>(0)
     /// Demand faults being served: the background fill makes way.
     let demand = Atomic<Int>(0)
+    /// When the last of them was read, in nanoseconds.
+    let lastDemand = Atomic<UInt64>(0)
     /// Reads that had to wait lately: while above 0, one message is read at a time.
     let cold = Atomic<Int>(0)
     /// Bytes per second for the background fill; 0 is paused.
