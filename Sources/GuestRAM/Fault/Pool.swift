@@ -269,8 +269,8 @@ struct PoolOptions {
         guard descriptors >= 16, descriptors <= 1024, descriptors & (descriptors - 1) == 0 else {
             throw fail(EINVAL, "descriptors \(descriptors) is not a power of two from 16 to 1024")
         }
-        let cpus = max(1, Int(cl_online_cpus()))
-        workers = options.workers == 0 ? min(cpus, 4) : Int(options.workers)
+        // Warm, one works whatever their number; cold, each waits for a read of its own.
+        workers = options.workers == 0 ? 4 : Int(options.workers)
         fillers = options.fillers == 0 ? min(workers, 2) : Int(options.fillers)
         sandbox = options.sandbox
         self.descriptors = descriptors
