@@ -91,6 +91,7 @@ def latencies(figures):
 
 def main(source, directory):
     figures = [f for f in json.loads(Path(source).read_text()) if not f["name"].endswith(".aa")]
+    Path(directory).mkdir(parents=True, exist_ok=True)
     charts = {"ratio": ratios, "latency": latencies}
     for name, chart in charts.items():
         usable = figures if name == "ratio" else [f for f in figures if f["unit"] == "us"]

@@ -578,8 +578,8 @@ typedef struct guestram_latency {
     uint64_t p99_ns;
     uint64_t p999_ns;
     uint64_t max_ns;
-    uint64_t below[28]; /* how many took less than 128 ns << n (n = 27: 17.2 s), for histograms that
-                           are summed over memories */
+    uint64_t below[28]; /* how many took less than 128 ns << n, for histograms that are summed over
+                           memories; n = 27: all */
 } guestram_latency_t;
 
 int guestram_latency(guestram_t *memory, uint32_t which, guestram_latency_t *latency);
