@@ -292,8 +292,9 @@ TEST(snapshot_arguments) {
 TEST(pool_is_made_whatever_descriptors_are_open, .seconds = 20) {
     for (int taken = 64; taken <= 256; taken += 64) {
         guestram_pool_t *pool = NULL;
+        guestram_pool_options_t options = {.size = sizeof options};
         REQUIRE(dup2(0, taken) == taken && dup2(0, taken + 2) == taken + 2);
-        CHECK_EQ(guestram_pool_create(NULL, &pool), 0);
+        CHECK_EQ(guestram_pool_create(&options, &pool), 0);
         CHECK_EQ(guestram_pool_destroy(pool), 0);
     }
 }

@@ -70,16 +70,22 @@ struct Region: ~Copyable {
     @inline(__always)
     func contains(address candidate: UInt64) -> Bool { candidate &- address < length }
 
-    /// Where a part was unmapped or moved away under us, another's mapping may be by now.
+    /// The granules from `start` on up to the next that is gone; nil at the end. Where a part was
+    /// unmapped or moved away under us, another's mapping may be by now.
+    func part(from start: Int) -> Range<Int>? {
+        var first = start
+        while first < count, pages.state(first) == PageState.gone { first += 1 }
+        guard first < count else { return nil }
+        var end = first + 1
+        while end < count, pages.state(end) != PageState.gone { end += 1 }
+        return first..<end
+    }
+
     private func unmap() {
-        var granule = 0
-        while granule < count {
-            let first = granule
-            while granule < count, pages.state(granule) != PageState.gone { granule += 1 }
-            if granule > first {
-                _ = cl_munmap(host + Int(offset(of: first)), Int(offset(of: granule - first)))
-            }
-            while granule < count, pages.state(granule) == PageState.gone { granule += 1 }
+        var start = 0
+        while let part = part(from: start) {
+            _ = cl_munmap(host + Int(offset(of: part.lowerBound)), Int(offset(of: part.count)))
+            start = part.upperBound
         }
     }
 

@@ -186,8 +186,14 @@ enum Registration {
     /// False where the kernel has no memory to split or merge its mappings: then it stays as it is.
     @discardableResult
     private static func unregister(_ userfault: Int32, _ region: RegionPointer) -> Bool {
-        var range = uffdio_range(start: region.pointee.address, len: region.pointee.length)
-        guard cl_ioctl(userfault, CL_UFFDIO_UNREGISTER, &range) != -ENOMEM else { return false }
+        var start = 0
+        while let part = region.pointee.part(from: start) {
+            var range = uffdio_range(
+                start: region.pointee.address + region.pointee.offset(of: part.lowerBound),
+                len: region.pointee.offset(of: part.count))
+            guard cl_ioctl(userfault, CL_UFFDIO_UNREGISTER, &range) != -ENOMEM else { return false }
+            start = part.upperBound
+        }
         wake(userfault, region.pointee.address, region.pointee.length)
         region.pointee.userfault = -1
         region.pointee.modes = 0
