@@ -224,7 +224,7 @@ TEST(pools_leave_no_descriptor_and_no_thread) {
     for (uint32_t mode = GUESTRAM_SANDBOX_ENFORCE; mode <= GUESTRAM_SANDBOX_OFF; mode++)
         CHECK_EQ(guestram_pool_destroy(pool_of(mode)), 0);
     CHECK_EQ(harness_fds(), fds);
-    CHECK_EQ(harness_threads(), threads);
+    EVENTUALLY(harness_threads() <= threads); /* one that is joined is listed a moment longer */
 }
 
 /* ---- the traps of docs/threat-model.md -- */
