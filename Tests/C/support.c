@@ -73,6 +73,12 @@ guestram_region_options_t region_options(const variant_t *variant, uint64_t leng
         .length = length, .page_size = variant->type == GUESTRAM_HUGETLB ? variant->granule : 0};
 }
 
+static void add_region(vm_t *vm, const guestram_region_options_t *options) {
+    if (guestram_region_add(vm->memory, options, &vm->region) < 0) printf("region_add: %s\n", guestram_error());
+    REQUIRE(vm->region != 0);
+    vm->address = vm_info(vm).host_address;
+}
+
 vm_t vm_add(guestram_t *memory, const variant_t *variant, uint64_t length, uint32_t flags) {
     vm_t vm = {.memory = memory, .variant = variant, .fd = -1, .length = length, .granule = variant->granule, .seed = VM_SEED};
     guestram_region_options_t options = region_options(variant, length);
@@ -83,9 +89,7 @@ vm_t vm_add(guestram_t *memory, const variant_t *variant, uint64_t length, uint3
         options.fd = vm.fd;
         if (vm.fd >= 0) options.flags |= GUESTRAM_REGION_FD;
     }
-    if (guestram_region_add(memory, &options, &vm.region) < 0) printf("region_add: %s\n", guestram_error());
-    REQUIRE(vm.region != 0);
-    vm.address = vm_info(&vm).host_address;
+    add_region(&vm, &options);
     return vm;
 }
 
@@ -102,13 +106,26 @@ static void started(guestram_t *memory) {
     REQUIRE(error == 0);
 }
 
+static void restore_pattern(const vm_t *vm, uint32_t mode) {
+    const char *directory = scratch("snapshot");
+    if (access(directory, F_OK) < 0) save_pattern(directory, vm->length, vm->granule, vm->seed);
+    restore(vm->memory, directory, mode);
+    started(vm->memory);
+}
+
 static vm_t restored(const variant_t *variant, uint64_t granules, const guestram_options_t *options, uint32_t flags) {
     need_variant(variant);
-    const char *directory = scratch("snapshot");
-    if (access(directory, F_OK) < 0) save_pattern(directory, granules * variant->granule, variant->granule, VM_SEED);
     vm_t vm = vm_add(created(options), variant, granules * variant->granule, flags);
-    restore(vm.memory, directory, GUESTRAM_RESTORE_LAZY);
-    started(vm.memory);
+    restore_pattern(&vm, GUESTRAM_RESTORE_LAZY);
+    return vm;
+}
+
+vm_t vm_restored_as(const variant_t *variant, const guestram_region_options_t *region, const guestram_options_t *options,
+                    uint32_t mode) {
+    vm_t vm = {.memory = created(options), .variant = variant, .fd = -1, .length = region->length,
+               .granule = variant->granule, .seed = VM_SEED};
+    add_region(&vm, region);
+    restore_pattern(&vm, mode);
     return vm;
 }
 
@@ -163,47 +180,6 @@ void need_operation(const vm_t *vm, uint32_t operation) {
         SKIP(reason);
     }
     REQUIRE(vm_info(vm).operations & 1u << operation);
-}
-
-/* ---- snapshots -- */
-
-const char *scratch(const char *name) {
-    static char paths[16][512];
-    static unsigned next;
-    char *path = paths[next++ % 16];
-    snprintf(path, sizeof paths[0], "%s/%s", harness_dir(), name);
-    return path;
-}
-
-void save_pattern(const char *directory, uint64_t length, uint64_t granule, uint64_t seed) {
-    vm_t vm = vm_add(created(NULL), &ANON, length, GUESTRAM_REGION_NORESERVE);
-    pattern_fill(vm.address, length, granule, seed);
-    int error = guestram_save(vm.memory, directory, NULL);
-    if (error < 0) printf("save: %s\n", guestram_error());
-    REQUIRE(error == 0);
-    guestram_destroy(vm.memory);
-}
-
-guestram_snapshot_t *opened(const char *directory) {
-    guestram_snapshot_t *snapshot = NULL;
-    if (guestram_snapshot_open(directory, &snapshot) < 0) printf("open: %s\n", guestram_error());
-    REQUIRE(snapshot);
-    return snapshot;
-}
-
-void restore(guestram_t *memory, const char *directory, uint32_t mode) {
-    guestram_snapshot_t *snapshot = opened(directory);
-    guestram_restore_options_t options = {.size = sizeof options, .mode = mode};
-    int error = guestram_restore(memory, snapshot, &options);
-    if (error < 0) printf("restore: %s\n", guestram_error());
-    REQUIRE(error == 0);
-    guestram_snapshot_close(snapshot);
-}
-
-void cut_memory_file(const char *directory, uint64_t length) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/memory", directory);
-    REQUIRE(truncate(path, (off_t)length) == 0);
 }
 
 /* ---- touches -- */

@@ -90,6 +90,9 @@ vm_t vm_restored(const variant_t *variant, uint64_t granules, const guestram_opt
 /* The same with _USERFAULT: it stays registered, to be tracked and operated on. */
 vm_t vm_tracked(const variant_t *variant, uint64_t granules, const guestram_options_t *options);
 vm_t vm_empty(const variant_t *variant, uint64_t granules);
+/* Restored into a region of these options, which are of the variant. */
+vm_t vm_restored_as(const variant_t *variant, const guestram_region_options_t *region, const guestram_options_t *options,
+                    uint32_t mode);
 void vm_destroy(vm_t *vm);
 int64_t vm_mismatch(const vm_t *vm);
 /* Once they stand still: a thread goes on as soon as its page is there, before that is counted. */
@@ -107,6 +110,10 @@ guestram_snapshot_t *opened(const char *directory);
 void restore(guestram_t *memory, const char *directory, uint32_t mode);
 /* Cuts the snapshot's memory file, so that its source fails from there on. */
 void cut_memory_file(const char *directory, uint64_t length);
+/* At most `length` bytes of a file; a file of just these. */
+size_t read_file(const char *path, void *bytes, size_t length);
+void write_file(const char *path, const void *bytes, size_t length);
+uint64_t crc64(const char *bytes, size_t length); /* CRC-64/XZ, as in manifests */
 
 /* ---- touches -- */
 

@@ -287,20 +287,6 @@ TEST(save_of_an_absent_flipped_byte_fails_and_leaves_nothing) {
     vm_destroy(&vm);
 }
 
-static size_t read_file(const char *path, void *bytes, size_t length) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = file < 0 ? -1 : read(file, bytes, length);
-    REQUIRE(count >= 0);
-    close(file);
-    return (size_t)count;
-}
-
-static void write_file(const char *path, const void *bytes, size_t length) {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    REQUIRE(file >= 0 && write(file, bytes, length) == (ssize_t)length);
-    close(file);
-}
-
 /* As docs/snapshot-format.md says it, bit by bit. */
 static uint32_t page_checksum(const uint8_t *page) {
     uint32_t crc = 0;
@@ -409,15 +395,6 @@ TEST(damaged_or_foreign_checksums_are_refused) {
     CHECK_EQ(read_file(file_of(scratch("other"), "checksums"), sums, sizeof sums), sizeof sums);
     write_file(path, sums, sizeof sums);
     check_unusable(directory);
-}
-
-static uint64_t crc64(const char *bytes, size_t length) { /* CRC-64/XZ, bit by bit */
-    uint64_t crc = ~UINT64_C(0);
-    for (size_t i = 0; i < length; i++) {
-        crc ^= (unsigned char)bytes[i];
-        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? UINT64_C(0xc96c5795d7870f42) : 0);
-    }
-    return ~crc;
 }
 
 /* As a writer without checksums makes it. */

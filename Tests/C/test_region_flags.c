@@ -32,17 +32,9 @@ static long locked_kib(const void *address) {
 }
 
 static vm_t restored_with(const variant_t *variant, guestram_region_options_t o) {
-    vm_t vm = {.variant = variant, .fd = -1, .length = 64 * PAGE, .granule = PAGE, .seed = VM_SEED};
+    guestram_options_t small_windows = {.size = sizeof small_windows, .window = 4096};
     need_variant(variant);
-    save_pattern(scratch("snapshot"), vm.length, PAGE, VM_SEED);
-    REQUIRE(guestram_create(&(guestram_options_t){.size = sizeof(guestram_options_t), .window = 4096}, &vm.memory) == 0);
-    int error = guestram_region_add(vm.memory, &o, &vm.region);
-    if (error < 0) printf("%s\n", guestram_error());
-    REQUIRE(error == 0);
-    restore(vm.memory, scratch("snapshot"), GUESTRAM_RESTORE_LAZY);
-    REQUIRE(guestram_start(vm.memory) == 0);
-    vm.address = vm_info(&vm).host_address;
-    return vm;
+    return vm_restored_as(variant, &o, &small_windows, GUESTRAM_RESTORE_LAZY);
 }
 
 /* Locked once present; what is absent is neither locked nor filled with zeros by locking. */

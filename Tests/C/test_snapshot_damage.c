@@ -14,20 +14,6 @@ static const char *file_of(const char *directory, const char *name) {
     return scratch(path);
 }
 
-static void write_file(const char *path, const void *bytes, size_t length) {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    REQUIRE(file >= 0 && write(file, bytes, length) == (ssize_t)length);
-    close(file);
-}
-
-static size_t read_file(const char *path, char *bytes, size_t length) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = file < 0 ? -1 : read(file, bytes, length);
-    REQUIRE(count >= 0);
-    close(file);
-    return (size_t)count;
-}
-
 static uint64_t file_size(const char *path) {
     struct stat info;
     REQUIRE(stat(path, &info) == 0);

@@ -2,15 +2,6 @@
  * snapshot is trusted, whoever wrote it. */
 #include "support.h"
 
-static uint64_t crc64(const char *bytes, size_t length) { /* CRC-64/XZ, bit by bit */
-    uint64_t crc = ~UINT64_C(0);
-    for (size_t i = 0; i < length; i++) {
-        crc ^= (unsigned char)bytes[i];
-        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? UINT64_C(0xc96c5795d7870f42) : 0);
-    }
-    return ~crc;
-}
-
 #define VERSION "guestram-snapshot 1\n"
 #define BYTES "memory bytes=6291456\n"
 #define LOW "region name=low type=shmem sharing=shared length=1048576 page-size=4096 file-offset=0 data=0\n"

@@ -45,20 +45,11 @@ static bool kernel_takes_faults(int vm) {
 }
 
 static vm_t restored(int vm_fd, int fd, uint32_t mode) {
-    vm_t vm = {.variant = &GUEST_MEMFD, .fd = -1, .length = LENGTH, .granule = PAGE, .seed = VM_SEED};
     guestram_region_options_t o = region_options(&GUEST_MEMFD, LENGTH);
-    if (access(scratch("snapshot"), F_OK) < 0) save_pattern(scratch("snapshot"), LENGTH, PAGE, VM_SEED);
-    REQUIRE(guestram_create(NULL, &vm.memory) == 0);
     o.vm_fd = vm_fd;
     o.fd = fd;
     o.flags = fd < 0 ? 0 : GUESTRAM_REGION_FD;
-    int error = guestram_region_add(vm.memory, &o, &vm.region);
-    if (error < 0) printf("%s\n", guestram_error());
-    REQUIRE(error == 0);
-    restore(vm.memory, scratch("snapshot"), mode);
-    REQUIRE(guestram_start(vm.memory) == 0);
-    vm.address = vm_info(&vm).host_address;
-    return vm;
+    return vm_restored_as(&GUEST_MEMFD, &o, NULL, mode);
 }
 
 static void check_restored(int vm_fd, int fd) {

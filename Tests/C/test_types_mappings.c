@@ -9,20 +9,11 @@
 #endif
 
 static vm_t serve_callers(const variant_t *variant, uint8_t *address, int fd, uint64_t length) {
-    vm_t vm = {.variant = variant, .fd = -1, .length = length, .granule = PAGE, .seed = VM_SEED};
     guestram_region_options_t o = region_options(variant, length);
-    save_pattern(scratch("snapshot"), length, PAGE, VM_SEED);
-    REQUIRE(guestram_create(NULL, &vm.memory) == 0);
     o.host_address = address;
     o.flags |= fd < 0 ? 0 : GUESTRAM_REGION_FD;
     o.fd = fd;
-    int error = guestram_region_add(vm.memory, &o, &vm.region);
-    if (error < 0) printf("%s\n", guestram_error());
-    REQUIRE(error == 0);
-    restore(vm.memory, scratch("snapshot"), GUESTRAM_RESTORE_LAZY);
-    REQUIRE(guestram_start(vm.memory) == 0);
-    vm.address = vm_info(&vm).host_address;
-    return vm;
+    return vm_restored_as(variant, &o, NULL, GUESTRAM_RESTORE_LAZY);
 }
 
 /* Windows of 2 MiB over VMAs that mprotect() and madvise() split after the start. */

@@ -134,7 +134,6 @@ static const row_t rows[] = {
     IOCTL(UFFDIO_WRITEPROTECT, 0, 0, EAGAIN, ENOMEM),
     IOCTL(USERFAULTFD_IOC_NEW, 0, 0, EMFILE, ENOMEM, EPERM),
     IOCTL(FS_IOC_FIEMAP, 0, 0, EOPNOTSUPP, EINTR, ENOMEM),
-    IOCTL(PAGEMAP_SCAN, 0, 0, ENOTTY, ENOMEM, EINTR),
     IOCTL(KVM_CREATE_GUEST_MEMFD, 0, 0, EMFILE, ENFILE, ENOMEM),
 };
 
@@ -174,7 +173,6 @@ const char *call_name(call_t call) {
                   {UFFDIO_WRITEPROTECT, "UFFDIO_WRITEPROTECT"},
                   {USERFAULTFD_IOC_NEW, "USERFAULTFD_IOC_NEW"},
                   {FS_IOC_FIEMAP, "FS_IOC_FIEMAP"},
-                  {PAGEMAP_SCAN, "PAGEMAP_SCAN"},
                   {KVM_CREATE_GUEST_MEMFD, "KVM_CREATE_GUEST_MEMFD"}};
     for (size_t i = 0; call.number == SYS_ioctl && i < sizeof ioctls / sizeof *ioctls; i++)
         if (ioctls[i].request == call.detail)

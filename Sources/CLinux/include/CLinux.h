@@ -26,7 +26,6 @@
 #define CL_CONST(type, name) static const type CL_##name = (type)(name)
 
 #include "uapi_userfaultfd.h"
-#include "uapi_pagemap.h"
 #include "uapi_kvm.h"
 #include "uapi_memory.h"
 #include "wrappers.h"

@@ -57,22 +57,10 @@ static inline int cl_scmp_rule_add2(scmp_filter_ctx filter, uint32_t action, int
     struct scmp_arg_cmp all[] = {a, b};
     return seccomp_rule_add_exact_array(filter, action, syscall_number, 2, all);
 }
-static inline int cl_scmp_rule_add3(scmp_filter_ctx filter, uint32_t action, int syscall_number,
-                                    struct scmp_arg_cmp a, struct scmp_arg_cmp b, struct scmp_arg_cmp c) {
-    struct scmp_arg_cmp all[] = {a, b, c};
-    return seccomp_rule_add_exact_array(filter, action, syscall_number, 3, all);
-}
-static inline struct scmp_arg_cmp cl_scmp_equal(unsigned int argument, uint64_t value) {
-    return (struct scmp_arg_cmp){argument, SCMP_CMP_EQ, value, 0};
-}
 static inline struct scmp_arg_cmp cl_scmp_masked_equal(unsigned int argument, uint64_t mask, uint64_t value) {
     return (struct scmp_arg_cmp){argument, SCMP_CMP_MASKED_EQ, mask, value};
 }
-static inline uint32_t cl_scmp_act_errno(int error) { return SCMP_ACT_ERRNO((uint32_t)error); }
 CL_CONST(uint32_t, SCMP_ACT_ALLOW);
-CL_CONST(uint32_t, SCMP_ACT_LOG);
-CL_CONST(uint32_t, SCMP_ACT_TRAP);
-CL_CONST(uint32_t, SCMP_ACT_KILL_THREAD);
 CL_CONST(uint32_t, SCMP_ACT_KILL_PROCESS);
 
 // Landlock. The attribute grew with the ABI; an older kernel takes the shorter prefix.

@@ -37,10 +37,6 @@ static inline void cl_sched_yield(void) { sched_yield(); }
 static inline int cl_thread_set_nice(int nice) {
     return cl_result(setpriority(PRIO_PROCESS, (id_t)cl_gettid(), nice));
 }
-static inline int cl_thread_set_idle(void) {
-    struct sched_param param = {.sched_priority = 0};
-    return cl_result(sched_setscheduler(cl_gettid(), SCHED_IDLE, &param));
-}
 
 // Process-private futexes. Answers 0 when woken (perhaps for no reason), -EAGAIN when *word was not
 // `expected`, -ETIMEDOUT, -EINTR. timeout_ns < 0: none.
@@ -62,13 +58,6 @@ static inline uint64_t cl_now_ns(void) {
 static inline int cl_sleep_ns(uint64_t ns) {
     struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
     return -clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
-}
-static inline void cl_cpu_relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
 }
 
 #endif

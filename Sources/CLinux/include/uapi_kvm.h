@@ -59,11 +59,7 @@ _Static_assert(sizeof(struct kvm_userspace_memory_region) == 32, "kvm_userspace_
 _Static_assert(sizeof(struct kvm_userspace_memory_region2) == 160, "kvm_userspace_memory_region2");
 _Static_assert(sizeof(struct kvm_create_guest_memfd) == 64, "kvm_create_guest_memfd");
 
-CL_CONST(uint32_t, KVM_MEM_GUEST_MEMFD);
 CL_CONST(uint64_t, GUEST_MEMFD_FLAG_MMAP);
 CL_CONST(uint64_t, GUEST_MEMFD_FLAG_INIT_SHARED);
-CL_CONST(unsigned long, KVM_CAP_USER_MEMORY2);
-CL_CONST(unsigned long, KVM_CAP_GUEST_MEMFD);
-CL_CONST(unsigned long, KVM_CAP_GUEST_MEMFD_FLAGS);
 
 #endif

@@ -72,19 +72,13 @@ static inline int cl_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint6
     struct epoll_event event = {.events = events, .data = {.u64 = data}};
     return cl_result(epoll_ctl(epoll, op, fd, &event));
 }
-// struct epoll_event is packed on x86, so its fields are read here.
-static inline uint32_t cl_epoll_event_events(const struct epoll_event *event) { return event->events; }
+// struct epoll_event is packed on x86, so its field is read here.
 static inline uint64_t cl_epoll_event_data(const struct epoll_event *event) { return event->data.u64; }
 static inline int cl_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
     return cl_result(epoll_pwait(epoll, events, count, timeout_ms, NULL));
 }
-// Level triggers as Swift integers: the EPOLL* are an enum of a type of their own.
+// A Swift integer: the EPOLL* are an enum of a type of their own.
 static const uint32_t CL_EPOLLIN = EPOLLIN;
-static const uint32_t CL_EPOLLHUP = EPOLLHUP;
-static const uint32_t CL_EPOLLERR = EPOLLERR;
-static const uint32_t CL_EPOLLET = EPOLLET;
-static const uint32_t CL_EPOLLEXCLUSIVE = EPOLLEXCLUSIVE;
-static const uint32_t CL_EPOLLONESHOT = EPOLLONESHOT;
 static const int CL_EFD_CLOEXEC = EFD_CLOEXEC;
 static const int CL_EFD_NONBLOCK = EFD_NONBLOCK;
 
@@ -118,10 +112,6 @@ static inline int cl_fallocate(int fd, int mode, off_t offset, off_t length) {
     return cl_result(fallocate(fd, mode, offset, length));
 }
 static inline int cl_fsync(int fd) { return cl_result(fsync(fd)); }
-static inline int cl_fdatasync(int fd) { return cl_result(fdatasync(fd)); }
-static inline int cl_posix_fadvise(int fd, off_t offset, off_t length, int advice) {
-    return -posix_fadvise(fd, offset, length, advice);
-}
 
 // Where a file has data: up to `capacity` extents that end after `start`, in order. -EOPNOTSUPP where
 // the file system cannot tell. What is allocated and not yet written counts as data.
@@ -181,7 +171,6 @@ static inline int cl_fstatat(int dir, const char *path, struct cl_stat *out, int
     cl_stat_from(out, &st);
     return 0;
 }
-static inline int cl_is_directory(const struct cl_stat *st) { return S_ISDIR(st->mode); }
 static inline int cl_is_regular(const struct cl_stat *st) { return S_ISREG(st->mode); }
 // The kind of file system (CL_TMPFS_MAGIC, CL_HUGETLBFS_MAGIC...) and its block or huge page size.
 static inline int cl_fstatfs(int fd, uint64_t *magic, uint64_t *block) {
@@ -196,13 +185,11 @@ static inline int cl_mkdirat(int dir, const char *path, mode_t mode) { return cl
 static inline int cl_unlink(const char *path) { return cl_result(unlink(path)); }
 static inline int cl_unlinkat(int dir, const char *path, int flags) { return cl_result(unlinkat(dir, path, flags)); }
 static inline int cl_rmdir(const char *path) { return cl_result(rmdir(path)); }
-static inline int cl_rename(const char *from, const char *to) { return cl_result(rename(from, to)); }
-// flags: CL_RENAME_NOREPLACE, CL_RENAME_EXCHANGE
+// flags: CL_RENAME_NOREPLACE or 0
 static inline int cl_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned int flags) {
     return cl_result(renameat2(from_dir, from, to_dir, to, flags));
 }
 CL_CONST(unsigned int, RENAME_NOREPLACE);
-CL_CONST(unsigned int, RENAME_EXCHANGE);
 // Takes fd over, also on failure. NULL on failure, which is out of memory or not a directory.
 static inline DIR *cl_fdopendir(int fd) {
     DIR *dir = fdopendir(fd);
@@ -230,11 +217,9 @@ static inline int cl_mprotect(void *address, size_t length, int protection) {
 static inline int cl_madvise(void *address, size_t length, int advice) {
     return cl_result(madvise(address, length, advice));
 }
-static inline int cl_mlock(const void *address, size_t length) { return cl_result(mlock(address, length)); }
 static inline int cl_mlock_onfault(const void *address, size_t length) {
     return cl_result(mlock2(address, length, MLOCK_ONFAULT));
 }
-static inline int cl_munlock(const void *address, size_t length) { return cl_result(munlock(address, length)); }
 // How many of the range's pages the page cache holds: a count, or -errno (-ENOSYS before Linux 6.5,
 // -EPERM for a file that is neither ours nor writable). Among them pages that are still being read.
 // Debian 12's headers do not have it; its number is the same on every architecture.
@@ -253,10 +238,6 @@ static inline int cl_mbind(void *address, size_t length, int mode, const unsigne
                            unsigned long bits, unsigned int flags) {
     return cl_result((int)syscall(SYS_mbind, address, length, (long)mode, nodes, bits + 1, (unsigned long)flags));
 }
-static inline int cl_set_mempolicy(int mode, const unsigned long *nodes, unsigned long bits) {
-    return cl_result((int)syscall(SYS_set_mempolicy, (long)mode, nodes, bits + 1));
-}
-static inline size_t cl_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 static inline int cl_online_cpus(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
 
 #endif

@@ -37,15 +37,12 @@ func options<Options: BitwiseCopyable>(
     guard let pointer else { return blank }
     let bytes = UnsafeRawPointer(pointer)
     let size = bytes.load(as: UInt.self)
-    guard size >= MemoryLayout<UInt>.size else {
-        throw fail(EINVAL, "\(name)->size is \(size); set it to sizeof of the struct")
-    }
     let known = MemoryLayout<Options>.size
     guard size <= mostBytes else {
         throw fail(E2BIG, "\(name)->size is \(size); set it to sizeof of the struct")
     }
     // One that ends inside a member is nobody's, and would make half a pointer.
-    guard size % 8 == 0 else {
+    guard size > 0, size % 8 == 0 else {
         throw fail(EINVAL, "\(name)->size is \(size); set it to sizeof of the struct")
     }
     for index in min(known, Int(size))..<Int(size) where bytes.load(fromByteOffset: index, as: UInt8.self) != 0 {

@@ -45,7 +45,6 @@ enum Probe {
         options.length = type.pageSize
         // Address space only: no huge page is needed to find out.
         options.flags = UInt32(GUESTRAM_REGION_NORESERVE)
-        options.vm_fd = -1
         let machine = type.needsVM ? makeMachine() : -1
         options.vm_fd = machine
         defer { if machine >= 0 { _ = cl_close(machine) } }

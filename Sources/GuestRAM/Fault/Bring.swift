@@ -166,8 +166,8 @@ enum Direct {
     }
 
     /// Brings absent granules from `first` on, as far as the window, the cached chunk and one hold of
-    /// the event lock reach. Under the event lock, shared or not. nil: not in memory, or not absent; nothing was
-    /// changed.
+    /// the event lock reach. Under the event lock, shared or not. nil: not in memory, or not absent;
+    /// nothing was changed.
     @inline(__always)
     static func bring(
         _ memory: MemoryPointer, _ region: RegionPointer, _ first: Int, before end: Int,

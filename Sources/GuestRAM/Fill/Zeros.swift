@@ -13,17 +13,12 @@ func deliverZeros(
     while granule < run.upperBound {
         let protect = region.pointee.pages[granule] & PageState.protected != 0
         let whole = region.pointee.allows(.zeropage) && !protect
-        let length = whole ? UInt64(run.upperBound &- granule) << shift : region.pointee.granule
-        let offset = region.pointee.offset(of: granule)
-        let outcome: FillOutcome
-        if whole {
-            outcome = mfill(region, .zeropage, at: offset, length: length)
-        } else if let zeros = region.pointee.zeros, region.pointee.allows(.copy(from: 0)) {
-            let from = UInt64(UInt(bitPattern: zeros))
-            outcome = mfill(region, .copy(from: from), at: offset, length: length, protect: protect)
-        } else {
-            outcome = FillOutcome(done: 0, error: EEXIST)
-        }
+        let outcome =
+            whole
+            ? mfill(
+                region, .zeropage, at: region.pointee.offset(of: granule),
+                length: UInt64(run.upperBound &- granule) << shift)
+            : copyZeros(region, granule, protect)
         let filled = Int(outcome.done >> shift)
         if filled > 0 {
             statistics.zeroed.count(filled)
@@ -70,27 +65,25 @@ private func mapWhatIsThere(
         wakeRun(region, granule..<granule &+ 1)
         return 0
     case EOPNOTSUPP, EFAULT:
-        // Mapped: anonymous memory has no CONTINUE, a private huge page answers EFAULT.
-        return copyZeros(statistics, region, granule, protect)
+        // Mapped: anonymous memory has no CONTINUE, a private huge page answers EFAULT. Or a
+        // write-protect marker, which stands in the way of ZEROPAGE and takes a copy.
+        let copied = copyZeros(region, granule, protect)
+        switch copied.error {
+        case 0: statistics.zeroed.count()
+        case EEXIST: wakeRun(region, granule..<granule &+ 1)
+        default: return copied.error
+        }
+        return 0
     default: return outcome.error
     }
 }
 
-/// Over what stands in the way of ZEROPAGE without being a page: a write-protect marker.
-private func copyZeros(
-    _ statistics: borrowing Statistics, _ region: RegionPointer, _ granule: Int, _ protect: Bool
-) -> Int32 {
-    let zeros = UInt64(UInt(bitPattern: region.pointee.zeros))
-    let outcome =
-        zeros == 0
-        ? FillOutcome(done: 0, error: EEXIST)
-        : mfill(
-            region, .copy(from: zeros), at: region.pointee.offset(of: granule),
-            length: region.pointee.granule, protect: protect)
-    switch outcome.error {
-    case 0: statistics.zeroed.count()
-    case EEXIST, EOPNOTSUPP: wakeRun(region, granule..<granule &+ 1)
-    default: return outcome.error
+/// EEXIST where the type or the kernel has no COPY: what is there is all that there can be.
+private func copyZeros(_ region: RegionPointer, _ granule: Int, _ protect: Bool) -> FillOutcome {
+    guard let zeros = region.pointee.zeros, region.pointee.allows(.copy(from: 0)) else {
+        return FillOutcome(done: 0, error: EEXIST)
     }
-    return 0
+    return mfill(
+        region, .copy(from: UInt64(UInt(bitPattern: zeros))),
+        at: region.pointee.offset(of: granule), length: region.pointee.granule, protect: protect)
 }

@@ -15,37 +15,31 @@ struct SourceMap: ~Copyable, @unchecked Sendable {
     /// How long a look is believed, in ticks of 2^24 ns (17 ms).
     private static let belief: UInt32 = 32
 
-    let base: UnsafeMutableRawPointer
-    private let length: UInt64
+    private let mapping: Mapping
+    var base: UnsafeMutableRawPointer { mapping.base }
+    private var length: UInt64 { UInt64(mapping.length) }
     /// Per chunk: the tick of the last look that found all of it cached; 0 for never.
     private let seen: UnsafeMutablePointer<Atomic<UInt32>>
     private let count: Int
 
     init(_ source: Source, length: UInt64) throws(Errno) {
-        var address: UnsafeMutableRawPointer?
-        let result =
-            source.checksums == nil
-            ? cl_mmap(
-                &address, nil, Int(length), PROT_READ, MAP_SHARED, source.descriptor,
-                off_t(source.offset))
-            : cl_mmap(
-                &address, nil, Int(length), PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-        guard result == 0, let address else {
-            throw fail(-result, "the snapshot's memory file cannot be mapped: \(Errno(-result))")
+        do throws(Errno) {
+            mapping =
+                source.checksums != nil
+                ? try Mapping(anonymous: Int(length))
+                : try Mapping(
+                    length: Int(length), protection: PROT_READ, flags: MAP_SHARED,
+                    descriptor: source.descriptor, offset: source.offset)
+        } catch {
+            throw fail(error.code, "the snapshot's memory file cannot be mapped: \(error)")
         }
-        _ = cl_madvise(address, Int(length), MADV_DONTFORK)
-        base = address
-        self.length = length
+        _ = cl_madvise(mapping.base, mapping.length, MADV_DONTFORK)
         count = Int((length + Self.chunk - 1) / Self.chunk)
         seen = .allocate(capacity: count)
         for index in 0..<count { (seen + index).initialize(to: Atomic<UInt32>(0)) }
     }
 
-    deinit {
-        _ = cl_munmap(base, Int(length))
-        seen.deallocate()
-    }
+    deinit { seen.deallocate() }
 
     var ownMemory: Int { count * MemoryLayout<UInt32>.stride }
 
