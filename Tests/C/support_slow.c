@@ -4,7 +4,9 @@
 #include <linux/fuse.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 enum { ROOT = FUSE_ROOT_ID, MANIFEST, MEMORY, CHECKSUMS, STATE, END };
 static const char *const names[END] = {
@@ -18,6 +20,7 @@ struct waiting {
 
 static struct {
     int device, files[END];
+    pid_t guard;
     pthread_t server;
     pthread_mutex_t lock;
     bool hold;
@@ -129,6 +132,22 @@ static void *serve(void *nothing) {
     }
 }
 
+/* A thread whose read was handed out and never answered cannot be killed, nor can its process: a test
+ * that fails meanwhile would stay for ever. Another process ends all reads when the test is gone. */
+static void start_guard(void) {
+    sigset_t signals;
+    int number = 0;
+    REQUIRE((slow.guard = fork()) >= 0);
+    if (slow.guard > 0) return;
+    close(slow.device);
+    sigemptyset(&signals), sigaddset(&signals, SIGUSR1), sigaddset(&signals, SIGTERM);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGUSR1);
+    sigwait(&signals, &number);
+    if (number == SIGUSR1) umount2(slow.place, MNT_FORCE);
+    _exit(0);
+}
+
 const char *slow_mount(const char *directory) {
     char options[128], path[512];
     slow.place = scratch("slow");
@@ -144,12 +163,15 @@ const char *slow_mount(const char *directory) {
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("guestram-test", slow.place, "fuse", MS_NOSUID | MS_NODEV, options) < 0)
         SKIP_LACKING("the right to mount a FUSE file system");
+    start_guard();
     REQUIRE(pthread_create(&slow.server, NULL, serve, NULL) == 0);
     return slow.place;
 }
 
 void slow_unmount(void) {
     slow_hold(false);
+    kill(slow.guard, SIGTERM);
+    waitpid(slow.guard, NULL, 0);
     umount2(slow.place, MNT_DETACH);
     /* The last descriptor of a file may still be open: the server ends with the process then. */
     for (uint64_t node = MANIFEST; node < END; node++) close(slow.files[node]);

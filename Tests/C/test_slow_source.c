@@ -243,3 +243,46 @@ TEST(stop_while_being_read) {
     CHECK_EQ((intptr_t)result, 0);
     released(&vm);
 }
+
+/* The only worker is kept busy, so that nobody reads the faults of the others: UNREGISTER alone wakes
+ * MISSING ones. */
+TEST(stop_wakes_waiters_of_every_mode) {
+    if (!(kernel_operations(&SHMEM) & 1u << GUESTRAM_OP_WRITEPROTECT)) SKIP("no write-protect of files before Linux 5.19");
+    guestram_pool_t *pool = NULL;
+    REQUIRE(guestram_pool_create(&(guestram_pool_options_t){.size = sizeof(guestram_pool_options_t), .workers = 1}, &pool) == 0);
+    vm_t vm = held(&SHMEM, (guestram_options_t){.pool = pool});
+    guestram_region_options_t o = region_options(&SHMEM, 2 * PAGE);
+    guestram_region_info_t info = {.size = sizeof info};
+    toucher_t missing, minor, wp;
+    pthread_t thread;
+    uint64_t value;
+    void *result;
+    o.name = "filled";
+    o.flags |= GUESTRAM_REGION_FD | GUESTRAM_REGION_FILLED | GUESTRAM_REGION_USERFAULT;
+    o.fd = memfd_create("filled", 0);
+    REQUIRE(o.fd >= 0 && ftruncate(o.fd, 2 * PAGE) == 0);
+    REQUIRE(pwrite(o.fd, "a", 1, 0) == 1 && pwrite(o.fd, "b", 1, PAGE) == 1);
+    REQUIRE(guestram_region_add(vm.memory, &o, &vm.region) == 0);
+    REQUIRE(guestram_region_info(vm.memory, vm.region, &info) == 0);
+    uint8_t *filled = info.host_address;
+    CHECK_EQ(touch_read(filled, &value), 0);
+    CHECK_EQ(value, 'a');
+    REQUIRE(guestram_writeprotect(vm.memory, vm.region, 0, PAGE, 1) == 0);
+
+    start_held(&missing, &vm, 13);
+    toucher_start(&minor, filled + PAGE, false, 0);
+    toucher_start(&wp, filled, true, 4711);
+    CHECK(!toucher_join(&minor, 50) && !toucher_join(&wp, 50));
+    REQUIRE(pthread_create(&thread, NULL, stops, vm.memory) == 0);
+    REQUIRE(toucher_join(&missing, 2000) && toucher_join(&minor, 2000) && toucher_join(&wp, 2000));
+    CHECK_EQ(missing.result, UNSERVED);
+    CHECK_EQ(minor.result, UNSERVED);
+    CHECK_EQ(wp.result, 0); /* it is there, and written to */
+    CHECK_EQ(*(uint64_t *)(void *)filled, 4711);
+    slow_hold(false);
+    pthread_join(thread, &result);
+    CHECK_EQ((intptr_t)result, 0);
+    released(&vm);
+    CHECK_EQ(guestram_pool_destroy(pool), 0);
+    close(o.fd);
+}
