@@ -59,7 +59,7 @@ struct Bring: ~Copyable {
     /// Waits for the source, with the watchdog looking, and again as the policy says.
     private mutating func waitFor(_ run: Range<Int>, _ length: Int, _ huge: Bool) -> Fetched {
         waited = true
-        memory.pointee.cold.store(PoolThread.batch, ordering: .relaxed)
+        memory.pointee.oneByOne.store(PoolThread.batch, ordering: .relaxed)
         memory.pointee.statistics.readsBlocked.count()
         let tries =
             memory.pointee.options.onError == UInt32(GUESTRAM_ON_ERROR_RETRY)

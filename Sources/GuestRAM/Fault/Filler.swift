@@ -126,7 +126,8 @@ enum Filler {
     /// Demand faults first.
     private static func yield(to memory: MemoryPointer) {
         let start = cl_now_ns()
-        while memory.pointee.demand.load(ordering: .relaxed) > 0,
+        while memory.pointee.leaderServes.load(ordering: .relaxed)
+            || memory.pointee.demand.load(ordering: .relaxed) > 0,
             cl_now_ns() &- start < patience
         { cl_sched_yield() }
     }
@@ -184,7 +185,7 @@ enum Filler {
         let now = cl_now_ns()
         if atStart && map.pointee.cachedEnd(offset, now: now) == nil {
             map.pointee.look(
-                offset, now: now, region.pointee.source,
+                offset, region.pointee.source,
                 by: region.pointee.source.workerDescriptor, scratch: thread.pointee.staging.base)
         }
         let result = memory.pointee.events.shared {

@@ -26,6 +26,7 @@ struct Turn: ~Copyable {
         read = cl_now_ns()
         start = read
         memory.pointee.lastDemand.store(read, ordering: .relaxed)
+        memory.pointee.leaderServes.store(true, ordering: .relaxed)
     }
 
     /// What a fault turned out to need.
@@ -49,18 +50,17 @@ struct Turn: ~Copyable {
             serve(address: message.arg.pagefault.address, flags: message.arg.pagefault.flags)
         }
         if holds { memory.pointee.events.unlock() }
+        if !hasPassedLead { memory.pointee.leaderServes.store(false, ordering: .relaxed) }
     }
 
     /// Under the event lock, which it gives up.
     private mutating func serve(address: UInt64, flags: UInt64) {
         count(flags)
-        memory.pointee.demand.wrappingAdd(1, ordering: .relaxed)
         guard let region = memory.pointee.regions.find(address: address),
             region.pointee.isRegistered
         else {
             Orphans.answer(memory, address)
             memory.pointee.events.unlock()
-            memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
             return
         }
         let granule = Int((address &- region.pointee.address) >> region.pointee.granuleShift)
@@ -74,12 +74,12 @@ struct Turn: ~Copyable {
             // Before the lock is given up: a region that is not pinned may then be removed.
             Direct.note(region, granule, took: start &- begun)
             memory.pointee.events.unlock()
-            memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
             guard rest else { return }
             fillRest(region, end..<window.upperBound)
             region.pointee.pins.wrappingSubtract(1, ordering: .releasing)
         case .bytes(let run):
             region.pointee.pins.wrappingAdd(1, ordering: .acquiringAndReleasing)
+            memory.pointee.demand.wrappingAdd(1, ordering: .relaxed)
             memory.pointee.events.unlock()
             bring(region, run, window, flags)
             region.pointee.pins.wrappingSubtract(1, ordering: .releasing)
@@ -91,6 +91,7 @@ struct Turn: ~Copyable {
     private mutating func passLead() {
         guard !hasPassedLead else { return }
         hasPassedLead = true
+        memory.pointee.leaderServes.store(false, ordering: .relaxed)
         while next < count {
             let message = thread.pointee.messages[next]
             next &+= 1
@@ -106,18 +107,18 @@ struct Turn: ~Copyable {
     ) {
         var bring = Bring(thread, memory, region)
         let delivery = bring.run(run) { passLead() }
-        if case .again(let stopped) = delivery {
-            memory.pointee.events.locked { put(region, stopped) }
-        }
+        memory.pointee.events.lock()
+        if case .again(let stopped) = delivery { put(region, stopped) }
         record(
             flags, bring.waited ? GUESTRAM_LATENCY_DISK : GUESTRAM_LATENCY_HIT,
             fetched: bring.nanoseconds)
+        memory.pointee.events.unlock()
         memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
         guard case .done = delivery else { return }
         if !bring.waited, let map = region.pointee.sourceMap {
             // Where a read needs no waiting, the next faults may need no read.
             map.pointee.look(
-                region.pointee.offset(of: run.lowerBound), now: start, region.pointee.source,
+                region.pointee.offset(of: run.lowerBound), region.pointee.source,
                 by: region.pointee.source.workerDescriptor, scratch: thread.pointee.staging.base)
         }
         guard run.upperBound < window.upperBound else { return }
@@ -279,16 +280,18 @@ struct Turn: ~Copyable {
             region.pointee.granule)
     }
 
+    /// Under the event lock.
     private func count(_ flags: UInt64) {
         if flags & CL_UFFD_PAGEFAULT_FLAG_WP != 0 {
-            memory.pointee.statistics.wp.count()
+            memory.pointee.statistics.wp.countAlone()
         } else if flags & CL_UFFD_PAGEFAULT_FLAG_MINOR != 0 {
-            memory.pointee.statistics.minor.count()
+            memory.pointee.statistics.minor.countAlone()
         } else {
-            memory.pointee.statistics.missing.count()
+            memory.pointee.statistics.missing.countAlone()
         }
     }
 
+    /// Under the event lock.
     private mutating func record(_ flags: UInt64, _ cause: Int, fetched: UInt64) {
         let end = cl_now_ns()
         let kind =

@@ -37,7 +37,7 @@ enum Worker {
                 Deferred.retryAll(pool)
             }
             guard ready > 0, let memory = pool.pointee.hold(index(of: event)) else { continue }
-            let passed = drain(thread, pool, memory)
+            let passed = serve(thread, pool, memory)
             pool.pointee.drop(memory)
             if passed { return true }
         }
@@ -48,30 +48,57 @@ enum Worker {
         return data > UInt64(Pool.capacity) ? Pool.capacity : Int(data)
     }
 
-    /// Reads what is there, applies the events, serves the faults. True when the lead was passed on.
-    private static func drain(
+    /// Serves what the memory has to be read, and reads on without asking epoll first as long as that
+    /// pays. True when the lead was passed on.
+    private static func serve(
         _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
     ) -> Bool {
+        // Other memories have their turn after so many.
+        for _ in 0..<ReadAhead.mostInARow {
+            switch drain(thread, pool, memory) {
+            case .nothing: return false
+            case .passedLead: return true
+            case .served: break
+            }
+            guard memory.pointee.readAhead.isWorthATry(),
+                pool.pointee.deferred.load(ordering: .acquiring) == 0,
+                !pool.pointee.stopping.load(ordering: .acquiring)
+            else { return false }
+        }
+        return false
+    }
+
+    /// Reads of one message before one of several, after there was but one.
+    private static let singles = 8
+
+    private enum Drained { case nothing, served, passedLead }
+
+    /// Reads what is there, applies the events, serves the faults.
+    private static func drain(
+        _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
+    ) -> Drained {
         let messages = thread.pointee.messages
         memory.pointee.events.lock()
-        // While fetches block, a worker takes one fault at a time: it would hoard the others. Not
-        // when an event is due: the kernel hands out faults before events.
-        let cold = memory.pointee.cold.load(ordering: .relaxed)
-        if cold > 0 { memory.pointee.cold.store(cold &- 1, ordering: .relaxed) }
-        let limit = cold > 0 && memory.pointee.deferredEnd == 0 ? 1 : PoolThread.batch
+        let oneByOne = memory.pointee.oneByOne.load(ordering: .relaxed)
+        if oneByOne > 0 { memory.pointee.oneByOne.store(oneByOne &- 1, ordering: .relaxed) }
+        // Not when an event is due: the kernel hands out faults before events.
+        let limit = oneByOne > 0 && memory.pointee.deferredEnd == 0 ? 1 : PoolThread.batch
         let bytes = cl_read(
             memory.pointee.workerUserfault, messages, limit &* MemoryLayout<cl_uffd_msg>.size)
         let count = bytes > 0 ? bytes / MemoryLayout<cl_uffd_msg>.size : 0
+        memory.pointee.readAhead.found(count > 0)
+        // Where faults come one by one, to look for a second message is in vain, mostly.
+        if count == 1 && limit > 1 { memory.pointee.oneByOne.store(singles, ordering: .relaxed) }
         for index in 0..<count where messages[index].event != CL_UFFD_EVENT_PAGEFAULT {
             KernelEvents.apply(messages[index], memory, pool)
         }
         guard count > 0 else {
             memory.pointee.events.unlock()
-            return false
+            return .nothing
         }
         var turn = Turn(thread, pool, memory, count: count)
         turn.serveAll()
-        return turn.hasPassedLead
+        return turn.hasPassedLead ? .passedLead : .served
     }
 }
 

@@ -42,15 +42,20 @@ struct Memory: ~Copyable {
     var residentSent = false
     var orphans = Orphans()
 
+    /// The leader's.
+    var readAhead = ReadAhead()
+
     let phase = Atomic<Int>(Phase.fresh)
     /// Threads of the pool that hold this memory right now.
     let users = Atomic<Int>(0)
-    /// Demand faults being served: the background fill makes way.
+    /// A leader serves demand faults right now: the background fill makes way.
+    let leaderServes = Atomic<Bool>(false)
+    /// Demand faults for which bytes are being fetched, likewise.
     let demand = Atomic<Int>(0)
     /// When the last of them was read, in nanoseconds.
     let lastDemand = Atomic<UInt64>(0)
-    /// Reads that had to wait lately: while above 0, one message is read at a time.
-    let cold = Atomic<Int>(0)
+    /// So many reads shall take one message each.
+    let oneByOne = Atomic<Int>(0)
     /// Bytes per second for the background fill; 0 is paused.
     let fillRate = Atomic<UInt64>(0)
     /// When the background fill may bring the next piece.

@@ -14,13 +14,13 @@ struct Histogram: ~Copyable, @unchecked Sendable {
     /// Buckets of `Histogram.bytes` bytes, zeroed.
     init(_ buckets: UnsafeMutablePointer<Atomic<UInt32>>) { self.buckets = buckets }
 
+    /// All who record hold one lock; who reads need not.
     @inline(__always)
     func record(_ nanoseconds: UInt64) {
-        buckets[Self.bucket(of: nanoseconds)].wrappingAdd(1, ordering: .relaxed)
-        sum.wrappingAdd(nanoseconds, ordering: .relaxed)
-        if nanoseconds > highest.load(ordering: .relaxed) {
-            highest.max(nanoseconds, ordering: .relaxed)
-        }
+        let bucket = buckets + Self.bucket(of: nanoseconds)
+        bucket.pointee.store(bucket.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+        sum.countAlone(nanoseconds)
+        if nanoseconds > highest.now { highest.store(nanoseconds, ordering: .relaxed) }
     }
 
     @inline(__always)

@@ -3,9 +3,11 @@ import Synchronization
 
 /// Counters of one memory. Relaxed: read at any time, exact once nothing moves.
 struct Statistics: ~Copyable {
+    // Counted under the event lock alone, as are the latencies.
     let missing = Atomic<UInt64>(0)
     let minor = Atomic<UInt64>(0)
     let wp = Atomic<UInt64>(0)
+
     let faultsPresent = Atomic<UInt64>(0)
     let faultsWaited = Atomic<UInt64>(0)
     let faultsDeferred = Atomic<UInt64>(0)
@@ -30,6 +32,10 @@ struct Statistics: ~Copyable {
 extension Atomic where Value == UInt64 {
     @inline(__always)
     func count(_ more: Int = 1) { wrappingAdd(UInt64(more), ordering: .relaxed) }
+
+    /// Where all who count hold one lock: costs no locked instruction.
+    @inline(__always)
+    func countAlone(_ more: UInt64 = 1) { store(now &+ more, ordering: .relaxed) }
 
     var now: UInt64 { load(ordering: .relaxed) }
 }

@@ -12,6 +12,10 @@ import Synchronization
 /// own: the granule is read to its place there, compared, copied from there, and let go of.
 struct SourceMap: ~Copyable, @unchecked Sendable {
     static let chunk: UInt64 = 512 << 10
+    /// Chunks of the widest look.
+    private static let widest = 64
+    /// A look that took longer is not followed by a wider one, in nanoseconds: faults wait meanwhile.
+    private static let quick: UInt64 = 5_000
     /// How long a look is believed, in ticks of 2^24 ns (17 ms).
     private static let belief: UInt32 = 32
 
@@ -21,6 +25,8 @@ struct SourceMap: ~Copyable, @unchecked Sendable {
     /// Per chunk: the tick of the last look that found all of it cached; 0 for never.
     private let seen: UnsafeMutablePointer<Atomic<UInt32>>
     private let count: Int
+    /// Chunks of the next look: more while looks find all that they look at, and are quick.
+    private let span = Atomic<Int>(1)
 
     init(_ source: Source, length: UInt64) throws(Errno) {
         do throws(Errno) {
@@ -54,27 +60,39 @@ struct SourceMap: ~Copyable, @unchecked Sendable {
         return min(length, UInt64(index &+ 1) &* Self.chunk)
     }
 
-    /// Looks whether all of the chunk is cached, by the descriptor that the caller may use. `scratch`
-    /// holds a byte per page of a chunk.
+    /// Looks whether all of the chunk, and of those around it, is cached, by the descriptor that the
+    /// caller may use. `scratch` holds a byte per page of the largest span.
     func look(
-        _ offset: UInt64, now: UInt64, _ source: Source, by descriptor: Int32,
-        scratch: UnsafeMutableRawPointer
+        _ offset: UInt64, _ source: Source, by descriptor: Int32, scratch: UnsafeMutableRawPointer
     ) {
-        let index = Int(offset / Self.chunk)
-        let start = UInt64(index) &* Self.chunk
-        let size = Int(min(Self.chunk, length &- start))
+        let begun = cl_now_ns()
+        let span = span.load(ordering: .relaxed)
+        let first = Int(offset / Self.chunk) & ~(span &- 1)
+        let end = min(first &+ span, count)
+        guard isCached(first..<end, source, descriptor, scratch) else {
+            self.span.store(1, ordering: .relaxed)
+            return
+        }
+        for index in first..<end { seen[index].store(Self.tick(begun), ordering: .relaxed) }
+        if span < Self.widest, cl_now_ns() &- begun < Self.quick {
+            self.span.store(span &* 2, ordering: .relaxed)
+        }
+    }
+
+    private func isCached(
+        _ chunks: Range<Int>, _ source: Source, _ descriptor: Int32,
+        _ scratch: UnsafeMutableRawPointer
+    ) -> Bool {
+        let start = UInt64(chunks.lowerBound) &* Self.chunk
+        let size = Int(min(UInt64(chunks.count) &* Self.chunk, length &- start))
         let position = source.offset &+ start
         let cached = cl_cachestat(descriptor, position, UInt64(size))
-        if cached >= 0 {
-            guard cached == size / 4096 else { return }
-            // Counted are also pages that are still being read: of those the last comes last.
-            guard
-                cl_pread_nowait(descriptor, scratch, 1, off_t(position) + off_t(size) - 1) == 1
-            else { return }
-        } else {
-            guard allResident(start, size, scratch.assumingMemoryBound(to: UInt8.self)) else { return }
+        guard cached >= 0 else {
+            return allResident(start, size, scratch.assumingMemoryBound(to: UInt8.self))
         }
-        seen[index].store(Self.tick(now), ordering: .relaxed)
+        // Counted are also pages that are still being read: of those the last comes last.
+        return cached == size / 4096
+            && cl_pread_nowait(descriptor, scratch, 1, off_t(position) + off_t(size) - 1) == 1
     }
 
     /// Before Linux 6.5. Many times slower.
