@@ -43,7 +43,7 @@ static const row_t rows[] = {
     ROW(epoll_create1, EMFILE, ENFILE, ENOMEM),
     ROW(epoll_ctl, ENOMEM, ENOSPC),
     ROW(epoll_wait, EINTR),
-    ROW(epoll_pwait, EINTR),
+    ROW(epoll_pwait2, EINTR),
     ROW(poll, EINTR, ENOMEM),
     ROW(ppoll, EINTR, ENOMEM),
     /* contents and files */

@@ -4,6 +4,7 @@
 #define CLINUX_WRAPPERS_H
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <poll.h>
@@ -17,6 +18,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 static inline int cl_result(int r) { return r < 0 ? -errno : r; }
@@ -62,7 +64,7 @@ static inline int cl_memfd_create(const char *name, unsigned int flags) {
 }
 static inline int cl_eventfd(unsigned int count, int flags) { return cl_result(eventfd(count, flags)); }
 
-// Waiting for descriptors; timeouts in milliseconds, -1 for none
+// Waiting for descriptors; poll()'s timeout in milliseconds, -1 for none
 
 static inline int cl_poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
     return cl_result(poll(fds, count, timeout_ms));
@@ -74,8 +76,10 @@ static inline int cl_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint6
 }
 // struct epoll_event is packed on x86, so its field is read here.
 static inline uint64_t cl_epoll_event_data(const struct epoll_event *event) { return event->data.u64; }
-static inline int cl_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
-    return cl_result(epoll_pwait(epoll, events, count, timeout_ms, NULL));
+// timeout_ns < 0: none. The raw system call: before glibc 2.35 there is no other.
+static inline int cl_epoll_wait(int epoll, struct epoll_event *events, int count, int64_t timeout_ns) {
+    struct timespec ts = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    return cl_result((int)syscall(SYS_epoll_pwait2, epoll, events, (long)count, timeout_ns < 0 ? NULL : &ts, NULL, 8L));
 }
 // A Swift integer: the EPOLL* are an enum of a type of their own.
 static const uint32_t CL_EPOLLIN = EPOLLIN;
@@ -106,6 +110,10 @@ static inline ssize_t cl_pread_nowait(int fd, void *buffer, size_t length, off_t
 static inline off_t cl_lseek(int fd, off_t offset, int whence) {
     off_t r = lseek(fd, offset, whence);
     return r < 0 ? -errno : r;
+}
+// Has the disk begin to read, and does not wait for it.
+static inline int cl_fadvise_willneed(int fd, off_t offset, off_t length) {
+    return -posix_fadvise(fd, offset, length, POSIX_FADV_WILLNEED);
 }
 static inline int cl_ftruncate(int fd, off_t length) { return cl_result(ftruncate(fd, length)); }
 static inline int cl_fallocate(int fd, int mode, off_t offset, off_t length) {

@@ -3,74 +3,98 @@ import Synchronization
 
 /// Bringing claimed granules from their source: fetch, without any lock, into the thread's own
 /// buffer, then deliver, sharing the event lock with whoever fills other granules.
-struct Bring: ~Copyable {
+struct Bring {
     let thread: UnsafeMutablePointer<PoolThread>
     let memory: MemoryPointer
     let region: RegionPointer
+    let run: Range<Int>
+    private let begun: UInt64
     /// How long the source took, and whether it had to be waited for.
     private(set) var nanoseconds: UInt64 = 0
     private(set) var waited = false
 
+    /// The granules are claimed and the region is pinned.
     init(
         _ thread: UnsafeMutablePointer<PoolThread>, _ memory: MemoryPointer,
-        _ region: RegionPointer
+        _ region: RegionPointer, _ run: Range<Int>
     ) {
         self.thread = thread
         self.memory = memory
         self.region = region
+        self.run = run
+        begun = cl_now_ns()
     }
 
-    /// The granules are claimed and the region is pinned. `beforeWaiting` is called before the
-    /// first wait for the source; a thread that nobody waits for passes `patient` and waits at once.
-    mutating func run(
-        _ run: Range<Int>, patient: Bool = false, beforeWaiting: () -> Void
-    ) -> Delivery {
-        let start = cl_now_ns()
-        let huge = region.pointee.granule > UInt64(Limits.staging)
-        let length = run.count << Int(region.pointee.granuleShift)
-        var fetched = huge || patient ? Fetched(bytes: 0, error: EAGAIN) : fetch(run, length, false)
+    /// All of it. `beforeWaiting` is called before the first wait for the source; a thread that nobody
+    /// waits for passes `patient` and waits at once.
+    mutating func run(patient: Bool = false, beforeWaiting: () -> Void) -> Delivery {
+        var fetched = patient ? Fetched(bytes: 0, error: EAGAIN) : fetchAtOnce()
         if fetched.bytes == 0 {
             beforeWaiting()
-            fetched = waitFor(run, length, huge)
+            fetched = wait()
         }
-        nanoseconds = cl_now_ns() &- start
+        return finish(fetched)
+    }
 
-        let buffer = place(run)
+    /// What needs no waiting. Nothing, and EAGAIN: it may be asked for.
+    func fetchAtOnce() -> Fetched {
+        isHuge ? Fetched(bytes: 0, error: EOPNOTSUPP) : fetch(wait: false)
+    }
+
+    /// Has the disk begin to read. False: it must be waited for.
+    mutating func ask() -> Bool {
+        guard
+            region.pointee.source.ask(
+                region.pointee.offset(of: run.lowerBound), length,
+                by: region.pointee.source.workerDescriptor)
+        else { return false }
+        countWait()
+        return true
+    }
+
+    mutating func finish(_ fetched: Fetched) -> Delivery {
+        nanoseconds = cl_now_ns() &- begun
+        let buffer = place
         let delivery = memory.pointee.events.shared { settleAll(run, fetched, buffer) }
         if case .failed(let granule, let error) = delivery { give(up: granule, error) }
         Residency.look(memory, region)
-        if huge { _ = cl_madvise(buffer, length, MADV_DONTNEED) }
+        if isHuge { _ = cl_madvise(buffer, length, MADV_DONTNEED) }
         return delivery
     }
 
-    private func place(_ run: Range<Int>) -> UnsafeMutableRawPointer {
-        region.pointee.granule > UInt64(Limits.staging)
-            ? region.pointee.sourceBytes(at: run.lowerBound) : thread.pointee.staging.base
+    private var isHuge: Bool { region.pointee.granule > UInt64(Limits.staging) }
+    private var length: Int { run.count << Int(region.pointee.granuleShift) }
+    private var place: UnsafeMutableRawPointer {
+        isHuge ? region.pointee.sourceBytes(at: run.lowerBound) : thread.pointee.staging.base
     }
 
-    private func fetch(_ run: Range<Int>, _ length: Int, _ wait: Bool) -> Fetched {
+    private func fetch(wait: Bool) -> Fetched {
         memory.pointee.statistics.reads.count()
         return region.pointee.source.fetch(
-            place(run), at: region.pointee.offset(of: run.lowerBound),
-            length: length, granule: region.pointee.granule, wait: wait,
+            place, at: region.pointee.offset(of: run.lowerBound), length: length,
+            granule: region.pointee.granule, wait: wait,
             by: region.pointee.source.workerDescriptor)
     }
 
-    /// Waits for the source, with the watchdog looking, and again as the policy says.
-    private mutating func waitFor(_ run: Range<Int>, _ length: Int, _ huge: Bool) -> Fetched {
+    private mutating func countWait() {
+        if !waited { memory.pointee.statistics.readsBlocked.count() }
         waited = true
+    }
+
+    /// Waits for the source, with the watchdog looking, and again as the policy says.
+    mutating func wait() -> Fetched {
+        countWait()
         memory.pointee.oneByOne.store(PoolThread.batch, ordering: .relaxed)
-        memory.pointee.statistics.readsBlocked.count()
         let tries =
             memory.pointee.options.onError == UInt32(GUESTRAM_ON_ERROR_RETRY)
             ? Int(memory.pointee.options.retries) : 0
         var pause: UInt64 = 1_000_000
         var attempt = 0
         while true {
-            announce(run, length)
+            announce()
             // What is verified is read, to a place of our own.
-            let mapped = huge && region.pointee.source.checksums == nil
-            let fetched = mapped ? populate(run, length) : fetch(run, length, true)
+            let mapped = isHuge && region.pointee.source.checksums == nil
+            let fetched = mapped ? populate() : fetch(wait: true)
             thread.pointee.waitingSince.store(0, ordering: .releasing)
             if fetched.bytes > 0 || fetched.error == 0 { return fetched }
             memory.pointee.statistics.sourceErrors.count()
@@ -81,7 +105,7 @@ struct Bring: ~Copyable {
         }
     }
 
-    private func announce(_ run: Range<Int>, _ length: Int) {
+    private func announce() {
         thread.pointee.waitingMemory.store(memory.pointee.poolIndex, ordering: .relaxed)
         thread.pointee.waitingRegion.store(region.pointee.id, ordering: .relaxed)
         thread.pointee.waitingOffset.store(
@@ -92,7 +116,7 @@ struct Bring: ~Copyable {
 
     /// A granule larger than a buffer is copied from the mapped source: its pages are made present
     /// here, where waiting and errors are ours to handle, so that the ioctl finds them.
-    private func populate(_ run: Range<Int>, _ length: Int) -> Fetched {
+    private func populate() -> Fetched {
         memory.pointee.statistics.reads.count()
         let start = region.pointee.sourceBytes(at: run.lowerBound)
         let result = cl_madvise(start, length, CL_MADV_POPULATE_READ)

@@ -162,8 +162,8 @@ enum Filler {
                 continue
             }
             let run = Window.claim(region, after: granule, before: range.upperBound)
-            var bring = Bring(thread, memory, region)
-            let delivery = bring.run(run, patient: true) {}
+            var bring = Bring(thread, memory, region, run)
+            let delivery = bring.run(patient: true) {}
             bytes += run.count << Int(region.pointee.granuleShift)
             if case .again = delivery { _ = cl_sleep_ns(100_000) }
             // What the source did not give this time is absent again, and asked for again.

@@ -142,7 +142,7 @@ struct Pool: ~Copyable {
     var ownMemory: Int {
         MemoryLayout<Pool>.stride + Self.capacity * MemoryLayout<MemoryPointer?>.stride
             + options.threads * (MemoryLayout<PoolThread>.stride + Limits.staging
-                + PoolThread.batch * MemoryLayout<cl_uffd_msg>.stride)
+                + PoolThread.batch * MemoryLayout<cl_uffd_msg>.stride + AskedFaults.bytes)
     }
 
     // MARK: Memories

@@ -19,6 +19,9 @@ struct PoolThread: ~Copyable {
     /// Messages of one read.
     let messages: UnsafeMutablePointer<cl_uffd_msg>
 
+    /// A worker's.
+    var asked: AskedFaults
+
     /// For the watchdog: since when this thread waits for a source (0: it does not), and for what.
     let waitingSince = Atomic<UInt64>(0)
     let waitingMemory = Atomic<Int>(-1)
@@ -33,6 +36,7 @@ struct PoolThread: ~Copyable {
         memset(staging.base, 0, Limits.staging)
         messages = .allocate(capacity: Self.batch)
         messages.initialize(repeating: cl_uffd_msg(), count: Self.batch)
+        asked = AskedFaults()
     }
 
     deinit { messages.deallocate() }
@@ -44,7 +48,9 @@ let poolThreadMain: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRa
     let thread = argument!.assumingMemoryBound(to: PoolThread.self)
     let pool = thread.pointee.pool
     switch thread.pointee.role {
-    case .worker: _ = cl_thread_set_name("guestram/fault")
+    case .worker:
+        _ = cl_thread_set_name("guestram/fault")
+        _ = cl_thread_set_exact_timers()
     case .filler:
         _ = cl_thread_set_name("guestram/fill")
         // The background fill must not take a CPU that a demand fault could use.

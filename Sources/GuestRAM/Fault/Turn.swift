@@ -11,6 +11,8 @@ struct Turn: ~Copyable {
     /// When the fault now being served got its turn.
     private var start: UInt64
     private(set) var hasPassedLead = false
+    /// So many turns after faults that overlapped are taken for overlapping too.
+    private static let overlappingFor = 8
     /// The thread's messages, and the one that is served next.
     private let count: Int
     private var next = 0
@@ -27,6 +29,25 @@ struct Turn: ~Copyable {
         start = read
         memory.pointee.lastDemand.store(read, ordering: .relaxed)
         memory.pointee.leaderServes.store(true, ordering: .relaxed)
+        if count > 1 || memory.pointee.demand.load(ordering: .relaxed) > 0 {
+            memory.pointee.overlapping = Self.overlappingFor
+        } else if memory.pointee.overlapping > 0 {
+            memory.pointee.overlapping &-= 1
+        }
+    }
+
+    /// At a fault whose bytes were asked for before.
+    init(
+        _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ asked: AskedFault,
+        hasPassedLead: Bool
+    ) {
+        count = 0
+        self.thread = thread
+        self.pool = pool
+        memory = asked.bring.memory
+        read = asked.read
+        start = asked.start
+        self.hasPassedLead = hasPassedLead
     }
 
     /// What a fault turned out to need.
@@ -82,7 +103,6 @@ struct Turn: ~Copyable {
             memory.pointee.demand.wrappingAdd(1, ordering: .relaxed)
             memory.pointee.events.unlock()
             bring(region, run, window, flags)
-            region.pointee.pins.wrappingSubtract(1, ordering: .releasing)
         }
     }
 
@@ -102,11 +122,43 @@ struct Turn: ~Copyable {
         pool.pointee.baton.unlock()
     }
 
+    /// Bytes that are not in memory are asked for, and others are served meanwhile.
     private mutating func bring(
         _ region: RegionPointer, _ run: Range<Int>, _ window: Range<Int>, _ flags: UInt64
     ) {
-        var bring = Bring(thread, memory, region)
-        let delivery = bring.run(run) { passLead() }
+        var bring = Bring(thread, memory, region, run)
+        var fetched = bring.fetchAtOnce()
+        if fetched.bytes == 0 {
+            if fetched.error == EAGAIN, !hasPassedLead, !thread.pointee.asked.isFull,
+                memory.pointee.overlapping > 0, memory.pointee.asks.isDue(), bring.ask()
+            {
+                thread.pointee.asked.add(
+                    AskedFault(bring: bring, window: window, flags: flags, read: read, start: start))
+                return
+            }
+            passLead()
+            fetched = bring.wait()
+        }
+        finish(&bring, fetched, window, flags)
+    }
+
+    /// Serves a fault whose bytes were asked for, with what was fetched; waits if that is nothing.
+    mutating func serve(_ asked: AskedFault, _ fetched: Fetched) {
+        var bring = asked.bring
+        var fetched = fetched
+        if fetched.bytes == 0 {
+            passLead()
+            fetched = bring.wait()
+        }
+        finish(&bring, fetched, asked.window, asked.flags)
+    }
+
+    private mutating func finish(
+        _ bring: inout Bring, _ fetched: Fetched, _ window: Range<Int>, _ flags: UInt64
+    ) {
+        let region = bring.region
+        let run = bring.run
+        let delivery = bring.finish(fetched)
         memory.pointee.events.lock()
         if case .again(let stopped) = delivery { put(region, stopped) }
         record(
@@ -114,15 +166,19 @@ struct Turn: ~Copyable {
             fetched: bring.nanoseconds)
         memory.pointee.events.unlock()
         memory.pointee.demand.wrappingSubtract(1, ordering: .relaxed)
-        guard case .done = delivery else { return }
-        if !bring.waited, let map = region.pointee.sourceMap {
-            // Where a read needs no waiting, the next faults may need no read.
-            map.pointee.look(
-                region.pointee.offset(of: run.lowerBound), region.pointee.source,
-                by: region.pointee.source.workerDescriptor, scratch: thread.pointee.staging.base)
+        if case .done = delivery {
+            if !bring.waited, let map = region.pointee.sourceMap {
+                // Where a read needs no waiting, the next faults may need no read.
+                map.pointee.look(
+                    region.pointee.offset(of: run.lowerBound), region.pointee.source,
+                    by: region.pointee.source.workerDescriptor,
+                    scratch: thread.pointee.staging.base)
+            }
+            if run.upperBound < window.upperBound {
+                fillRest(region, run.upperBound..<window.upperBound)
+            }
         }
-        guard run.upperBound < window.upperBound else { return }
-        fillRest(region, run.upperBound..<window.upperBound)
+        region.pointee.pins.wrappingSubtract(1, ordering: .releasing)
     }
 
     /// The rest of a window, for which nobody waits: what is absent is brought, what reads zero is
@@ -144,8 +200,8 @@ struct Turn: ~Copyable {
             }
             guard region.pointee.source.kind == .file, region.pointee.pages.claim(next) else { return }
             let run = Window.claim(region, after: next, before: rest.upperBound)
-            var bring = Bring(thread, memory, region)
-            guard case .done = bring.run(run, beforeWaiting: { passLead() }) else { return }
+            var bring = Bring(thread, memory, region, run)
+            guard case .done = bring.run(beforeWaiting: { passLead() }) else { return }
             next = run.upperBound
         }
     }

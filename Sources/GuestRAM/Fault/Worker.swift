@@ -12,6 +12,7 @@ enum Worker {
                 pool.pointee.baton.unlock()
                 return
             }
+            AskedFaults.serveAll(thread, pool)
             // A fault that was put off after the lead was passed on: the leader may sleep without
             // a limit, so it is tried again from here.
             if pool.pointee.deferred.load(ordering: .acquiring) > 0 {
@@ -31,15 +32,18 @@ enum Worker {
             // With a fault put off nobody sleeps without a limit: the wake-up that it waits for may
             // have come before.
             let deferred = pool.pointee.deferred.load(ordering: .acquiring) > 0
-            let ready = cl_epoll_wait(pool.pointee.epoll, &event, 1, deferred ? 0 : -1)
+            let ready = cl_epoll_wait(
+                pool.pointee.epoll, &event, 1, deferred ? 0 : thread.pointee.asked.wait)
             if deferred {
                 if ready == 0 { _ = cl_sleep_ns(Deferred.pause) }
                 Deferred.retryAll(pool)
             }
-            guard ready > 0, let memory = pool.pointee.hold(index(of: event)) else { continue }
-            let passed = serve(thread, pool, memory)
-            pool.pointee.drop(memory)
-            if passed { return true }
+            if ready > 0, let memory = pool.pointee.hold(index(of: event)) {
+                let passed = serve(thread, pool, memory)
+                pool.pointee.drop(memory)
+                if passed { return true }
+            }
+            if AskedFaults.serveArrived(thread, pool) { return true }
         }
     }
 
@@ -48,25 +52,26 @@ enum Worker {
         return data > UInt64(Pool.capacity) ? Pool.capacity : Int(data)
     }
 
-    /// Serves what the memory has to be read, and reads on without asking epoll first as long as that
-    /// pays. True when the lead was passed on.
+    /// Reads and serves, and reads on without waiting first as long as that pays: a thread that is woken
+    /// on the worker's own CPU often runs at once, and has faulted again before the fill returns. True
+    /// when the lead was passed on.
     private static func serve(
         _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
     ) -> Bool {
-        // Other memories have their turn after so many.
-        for _ in 0..<ReadAhead.mostInARow {
-            switch drain(thread, pool, memory) {
-            case .nothing: return false
-            case .passedLead: return true
-            case .served: break
-            }
-            guard memory.pointee.readAhead.isWorthATry(),
+        for turn in 0..<mostInARow {
+            let drained = drain(thread, pool, memory)
+            if turn > 0 { memory.pointee.readsOn.found(drained != .nothing) }
+            guard drained == .served else { return drained == .passedLead }
+            guard memory.pointee.readsOn.isDue(), thread.pointee.asked.isEmpty,
                 pool.pointee.deferred.load(ordering: .acquiring) == 0,
                 !pool.pointee.stopping.load(ordering: .acquiring)
             else { return false }
         }
         return false
     }
+
+    /// Then other memories have their turn.
+    private static let mostInARow = 64
 
     /// Reads of one message before one of several, after there was but one.
     private static let singles = 8
@@ -86,7 +91,6 @@ enum Worker {
         let bytes = cl_read(
             memory.pointee.workerUserfault, messages, limit &* MemoryLayout<cl_uffd_msg>.size)
         let count = bytes > 0 ? bytes / MemoryLayout<cl_uffd_msg>.size : 0
-        memory.pointee.readAhead.found(count > 0)
         // Where faults come one by one, to look for a second message is in vain, mostly.
         if count == 1 && limit > 1 { memory.pointee.oneByOne.store(singles, ordering: .relaxed) }
         for index in 0..<count where messages[index].event != CL_UFFD_EVENT_PAGEFAULT {

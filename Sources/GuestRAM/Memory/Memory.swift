@@ -42,8 +42,15 @@ struct Memory: ~Copyable {
     var residentSent = false
     var orphans = Orphans()
 
-    /// The leader's.
-    var readAhead = ReadAhead()
+    // The leader's.
+    /// Reading messages again before waiting for more.
+    var readsOn = Trial(longestPause: 15)
+    /// Asking the disk for bytes and going on meanwhile, instead of waiting for them.
+    var asks = Trial(longestPause: 1023)
+    /// Above 0: faults come while bytes are being fetched for others. For one alone waiting is quicker.
+    var overlapping = 0
+    /// What the disk mostly needs, in nanoseconds.
+    var diskLatency: UInt64 = 50_000
 
     let phase = Atomic<Int>(Phase.fresh)
     /// Threads of the pool that hold this memory right now.

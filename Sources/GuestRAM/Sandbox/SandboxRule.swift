@@ -27,7 +27,7 @@ struct SandboxRule {
     }
 
     /// What workers and fillers do, no more; the calls on ranges (MOVE, ...) run in the VMM's threads.
-    static var all: InlineArray<27, SandboxRule> {
+    static var all: InlineArray<28, SandboxRule> {
         [
             // Faults: messages in, pages out.
             request(UInt64(CL_UFFDIO_CONTINUE), "UFFDIO_CONTINUE"),
@@ -44,6 +44,9 @@ struct SandboxRule {
             // Is a part of the snapshot in memory?
             SandboxRule(
                 call: "cachestat", descriptor: true, constant: nil, known: CL_SYS_CACHESTAT),
+            SandboxRule(
+                call: "fadvise64", descriptor: true,
+                constant: int(3, UInt64(POSIX_FADV_WILLNEED), "POSIX_FADV_WILLNEED")),
             onDescriptor("pwrite64"),
             advice(CL_MADV_POPULATE_READ, "MADV_POPULATE_READ"),
             advice(CL_MADV_POPULATE_WRITE, "MADV_POPULATE_WRITE"),
@@ -59,7 +62,7 @@ struct SandboxRule {
             futex(FUTEX_WAKE | FUTEX_PRIVATE_FLAG, "FUTEX_WAKE_PRIVATE"),
             // With a signal mask it could let the VMM's handlers run here.
             SandboxRule(
-                call: "epoll_pwait", descriptor: true,
+                call: "epoll_pwait2", descriptor: true,
                 constant: Constant(argument: 4, value: 0, mask: .max, name: "NULL")),
             onDescriptor("write"),  // eventfds
             plain("sched_yield"),

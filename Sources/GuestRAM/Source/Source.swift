@@ -35,7 +35,8 @@ struct Source: Sendable {
 /// How far a read came: whole granules in the buffer, and why no more.
 struct Fetched {
     var bytes = 0
-    /// 0; EAGAIN when waiting would bring more; else what the source answered, EIO past its end.
+    /// 0; EAGAIN when waiting would bring more, EOPNOTSUPP where only waiting brings anything (a file
+    /// system without RWF_NOWAIT); else what the source answered, EIO past its end.
     var error: Int32 = 0
 }
 
@@ -64,8 +65,6 @@ extension Source {
             if result == -Int(EINTR) { continue }
             // The file ends before the region does: it was cut after it was opened.
             fetched.error = result == 0 ? EIO : Int32(-result)
-            // A file system without RWF_NOWAIT.
-            if !wait && fetched.error == EOPNOTSUPP { fetched.error = EAGAIN }
             break
         }
         fetched.bytes = fetched.bytes / Int(granule) * Int(granule)
@@ -76,5 +75,10 @@ extension Source {
             }
         }
         return fetched
+    }
+
+    /// Has the disk begin to read, without waiting for it. False where it cannot.
+    func ask(_ regionOffset: UInt64, _ length: Int, by descriptor: Int32) -> Bool {
+        cl_fadvise_willneed(descriptor, off_t(offset &+ regionOffset), off_t(length)) == 0
     }
 }
