@@ -20,7 +20,7 @@ private final class TestQueue {
 
     func push(_ entry: EventQueue.Entry) { queue.push(entry, signal: queue.descriptor.raw) }
     func pop() -> EventQueue.Entry? { queue.pop() }
-    var lost: UInt64 { queue.lostInAll }
+    var lost: UInt64 { queue.lostInAll.now }
 
     var isReadable: Bool {
         var watched = pollfd(fd: queue.descriptor.raw, events: Int16(POLLIN), revents: 0)

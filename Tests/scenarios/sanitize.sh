@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The library under sanitizers: no data race in races and restores, no bad access or undefined behaviour
-# in the C tests that take little time. scripts/sanitize runs more.
+# The library under sanitizers: no data race in races, restores and reads under way, no bad access or
+# undefined behaviour in the C tests that take little time. scripts/sanitize runs more.
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -25,7 +25,7 @@ sanitized() {
     [ -n "$counts" ] || fail "$1" "ended without its counts"
 }
 
-GUESTRAM_RACE_SECONDS=2 sanitized thread test_race test_restore
+GUESTRAM_RACE_SECONDS=2 sanitized thread test_race test_restore test_cold test_types_threads
 GUESTRAM_RACE_SECONDS=1 sanitized address test_api_bad_input test_range_bad_input \
     test_region_bad_input test_region_flags test_regions test_snapshot_forged test_table \
     test_types_fill test_types_events test_types_hugetlb test_types_mappings test_race

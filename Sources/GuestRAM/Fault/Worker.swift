@@ -60,9 +60,10 @@ enum Worker {
     ) -> Bool {
         for turn in 0..<mostInARow {
             let drained = drain(thread, pool, memory)
-            if turn > 0 { memory.pointee.readsOn.found(drained != .nothing) }
-            guard drained == .served else { return drained == .passedLead }
-            guard memory.pointee.readsOn.isDue(), thread.pointee.asked.isEmpty,
+            // The lead's: not to be touched without it.
+            if drained == .passedLead { return true }
+            if turn > 0 { memory.pointee.readsOn.found(drained == .served) }
+            guard drained == .served, memory.pointee.readsOn.isDue(), thread.pointee.asked.isEmpty,
                 pool.pointee.deferred.load(ordering: .acquiring) == 0,
                 !pool.pointee.stopping.load(ordering: .acquiring)
             else { return false }

@@ -23,7 +23,7 @@ struct EventQueue: ~Copyable {
     private var head = 0
     private var count = 0
     private var lost: UInt32 = 0
-    private(set) var lostInAll: UInt64 = 0
+    let lostInAll = Atomic<UInt64>(0)
 
     init() throws(Errno) {
         let raw = cl_eventfd(0, CL_EFD_CLOEXEC | CL_EFD_NONBLOCK)
@@ -41,7 +41,7 @@ struct EventQueue: ~Copyable {
         if count > 0, merge(entry, into: (head + count - 1) % Self.capacity) { return }
         guard count < Self.capacity else {
             lost &+= 1
-            lostInAll &+= 1
+            lostInAll.countAlone()
             return
         }
         var entry = entry

@@ -45,7 +45,7 @@ enum Metrics {
         stats.events_unmap = memory.pointee.statistics.unmaps.now
         stats.events_remap = memory.pointee.statistics.remaps.now
         stats.events_fork = memory.pointee.statistics.forks.now
-        stats.events_dropped = memory.pointee.queue.lostInAll
+        stats.events_dropped = memory.pointee.queue.lostInAll.now
         return stats
     }
 }
