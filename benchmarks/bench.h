@@ -26,7 +26,7 @@
 #define GIB ((size_t)1 << 30)
 #define SEED 0x67756573u
 
-/* ------------------------------------------------------------------------ failing, and time -- */
+/* ------------------------------------------------------------------------------- failing -- */
 
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #define check(condition)                                                                           \
@@ -39,7 +39,20 @@ _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)
             fail("%s: %d: %s", #expression, result_, guestram_error());                            \
     } while (0)
 
+/* --------------------------------------------------------------------------- the machine -- */
+
 uint64_t now_ns(void);
+
+/* The process and all threads that it starts from now on keep to one CPU; or to all again. */
+void pin(void);
+void unpin(void);
+
+/* Takes so much memory and gives it back, on each CPU: where this machine is a guest itself, its host
+ * may have taken free memory away, and who takes it next, or first on a CPU, would wait for the host. */
+void memory_warm(size_t length);
+
+/* NULL, or why `length` bytes of huge pages cannot be had. */
+const char *huge_pages_missing(size_t length);
 
 /* --------------------------------------------------------------------------------- cases -- */
 
@@ -84,10 +97,6 @@ extern const char *directory; /* on a disk, empty, removed by who made it */
 
 double percentile(uint32_t *values, size_t count, double share); /* sorts them */
 
-/* The process and all threads that it starts from now on keep to one CPU; or to all again. */
-void pin(void);
-void unpin(void);
-
 /* ------------------------------------------------------------------------------ contents -- */
 
 /* What belongs into page number `page`: every word differs. */
@@ -115,8 +124,6 @@ void snapshot_cold(void); /* out of it, checked */
 
 /* A memfd whose contents are the pattern, cached and mapped nowhere. */
 int pattern_memfd(enum kind kind, size_t length);
-/* NULL, or why `length` bytes of huge pages cannot be had. */
-const char *huge_pages_missing(size_t length);
 
 /* ------------------------------------------------------------------------------- touching -- */
 

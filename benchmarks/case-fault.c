@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#define CACHED_LENGTH (64 * MIB)
+#define CACHED_LENGTH (32 * MIB)
 #define HUGE_LENGTH (512 * MIB)
 
 #define COMMON .threads = 1, .latency = true
@@ -32,7 +32,7 @@ static void prepare_continue(void) {
 
 static void prepare_copy(void) {
     snapshot_warm();
-    plan.count = snapshot()->length / PAGE / 16;
+    plan.count = snapshot()->length / PAGE / 32;
     plan.pages = order_random(snapshot()->length / PAGE, plan.count);
 }
 
@@ -74,7 +74,7 @@ const struct bench_case case_fault_continue = {
             {"fault.continue.4k.unpinned.aa", "us", 5, 4, TOUCH_P50, 0, true},
             {"fault.continue.4k.unpinned", "us", 6, 4, TOUCH_P50, 0, false},
         },
-    .rounds = 15,
+    .rounds = 25,
     .quick_rounds = 3,
 };
 
@@ -105,7 +105,7 @@ const struct bench_case case_fault_copy = {
             {"fault.copy.4k.unpinned.aa", "us", 5, 4, TOUCH_P50, 0, true},
             {"fault.copy.4k.unpinned", "us", 6, 4, TOUCH_P50, 0, false},
         },
-    .rounds = 15,
+    .rounds = 25,
     .quick_rounds = 3,
 };
 

@@ -19,6 +19,7 @@ static void prepare(void) {
 static void run_busy(const void *argument, double metrics[MAX_METRICS]) {
     enum { PRESENT_NS = 2000 };
     const bool busy = argument != NULL;
+    memory_warm(snapshot()->length);
     struct ours ours;
     struct ours_options options = {.type = GUESTRAM_SHMEM};
     ours_prepare(&ours, &options);

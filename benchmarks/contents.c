@@ -54,21 +54,6 @@ int pattern_memfd(enum kind kind, size_t length) {
     return fd;
 }
 
-const char *huge_pages_missing(size_t length) {
-    static char reason[96];
-    unsigned long available = 0;
-    FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
-    if (file == NULL || fscanf(file, "%lu", &available) != 1)
-        available = 0;
-    if (file != NULL)
-        fclose(file);
-    if (available >= length / HUGE_PAGE)
-        return NULL;
-    snprintf(reason, sizeof reason, "%zu free huge pages of 2 MiB are needed, %lu there are",
-             length / HUGE_PAGE, available);
-    return reason;
-}
-
 const struct snapshot *snapshot(void) {
     static struct snapshot saved;
     if (saved.length != 0)

@@ -77,6 +77,7 @@ void run_touch(const void *argument, double metrics[MAX_METRICS]) {
         check((latency = malloc(plan.count * sizeof *latency)) != NULL);
     if (setup->cold)
         snapshot_cold();
+    memory_warm(plan.count * PAGE);
     if (setup->pinned)
         pin(); /* before any thread starts, so that all of them stay here */
     struct served served;

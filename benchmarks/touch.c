@@ -1,16 +1,8 @@
 /* Threads that touch guest memory in a seeded order, as vCPUs would. */
 #include "bench.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
-
-uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 struct slice {
     const struct touch *touch;
@@ -94,18 +86,3 @@ uint32_t *order_random(size_t total, size_t count) {
     }
     return pages;
 }
-
-static cpu_set_t all_cpus;
-
-void pin(void) {
-    check(sched_getaffinity(0, sizeof all_cpus, &all_cpus) == 0);
-    int cpu = CPU_SETSIZE - 1; /* the last one: interrupts tend to go to the first */
-    while (!CPU_ISSET(cpu, &all_cpus))
-        cpu--;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    check(sched_setaffinity(0, sizeof one, &one) == 0);
-}
-
-void unpin(void) { check(sched_setaffinity(0, sizeof all_cpus, &all_cpus) == 0); }
