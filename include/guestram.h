@@ -132,7 +132,7 @@ enum {
 
 typedef struct guestram_pool_options {
     size_t size;
-    uint32_t workers;     /* fault handler threads, 1…16, each with one read under way; 0: 4 */
+    uint32_t workers;     /* fault handler threads, 1…16; 0: 4 */
     uint32_t sandbox;     /* GUESTRAM_SANDBOX_* */
     uint32_t descriptors; /* descriptors set aside for the workers: a power of two, 16…1024; 0: 64.
                              A memory uses one, each of its files and snapshots one more. */

@@ -58,21 +58,49 @@ enum Worker {
     private static func serve(
         _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
     ) -> Bool {
+        var lingers = false
         for turn in 0..<mostInARow {
-            let drained = drain(thread, pool, memory)
-            // The lead's: not to be touched without it.
+            let drained =
+                lingers ? linger(thread, pool, memory) : drain(thread, pool, memory)
+            // The trials are the leader's: not to be touched without the lead.
             if drained == .passedLead { return true }
-            if turn > 0 { memory.pointee.readsOn.found(drained == .served) }
-            guard drained == .served, memory.pointee.readsOn.isDue(), thread.pointee.asked.isEmpty,
+            if turn > 0 {
+                if lingers {
+                    memory.pointee.lingers.found(drained == .served)
+                } else {
+                    memory.pointee.readsOn.found(drained == .served)
+                }
+            }
+            guard drained == .served, thread.pointee.asked.isEmpty,
                 pool.pointee.deferred.load(ordering: .acquiring) == 0,
                 !pool.pointee.stopping.load(ordering: .acquiring)
             else { return false }
+            lingers = memory.pointee.overlapping > 0
+            guard lingers ? memory.pointee.lingers.isDue() : memory.pointee.readsOn.isDue() else {
+                return false
+            }
         }
         return false
     }
 
     /// Then other memories have their turn.
     private static let mostInARow = 64
+
+    /// Reads for a moment, until something is there: where several threads fault, those just woken fault
+    /// again soon, and across CPUs it costs several times a fault to sleep and be woken.
+    private static func linger(
+        _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
+    ) -> Drained {
+        let begun = cl_now_ns()
+        var drained = Drained.nothing
+        while drained == .nothing, cl_now_ns() &- begun < moment {
+            drained = drain(thread, pool, memory)
+        }
+        return drained
+    }
+
+    /// In nanoseconds.
+    private static let moment: UInt64 = 20_000
 
     /// Reads of one message before one of several, after there was but one.
     private static let singles = 8

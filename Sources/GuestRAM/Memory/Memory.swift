@@ -45,9 +45,11 @@ struct Memory: ~Copyable {
     // The leader's.
     /// Reading messages again before waiting for more.
     var readsOn = Trial(longestPause: 15)
+    /// The same for a moment, where faults overlap. In vain it costs more, so it is tried less often.
+    var lingers = Trial(longestPause: 63)
     /// Asking the disk for bytes and going on meanwhile, instead of waiting for them.
     var asks = Trial(longestPause: 1023)
-    /// Above 0: faults come while bytes are being fetched for others. For one alone waiting is quicker.
+    /// Above 0: lately several faults came at a time, or while bytes were being fetched for others.
     var overlapping = 0
     /// What the disk mostly needs, in nanoseconds.
     var diskLatency: UInt64 = 50_000
