@@ -115,13 +115,14 @@ static size_t cached_pages(void) {
 void snapshot_warm(void) {
     const struct snapshot *saved = snapshot();
     static char buffer[1 << 20];
+    int attempts = 0;
     /* A machine that frees what nobody used for a while may take some out again meanwhile. */
-    for (int attempt = 0; attempt == 0 || cached_pages() != saved->length / PAGE; attempt++) {
-        check(attempt < 5);
+    do {
+        check(attempts++ < 5);
         for (size_t done = 0; done < saved->length; done += sizeof buffer)
             check(pread(saved->file, buffer, sizeof buffer, (off_t)(saved->offset + done)) ==
                   sizeof buffer);
-    }
+    } while (cached_pages() != saved->length / PAGE);
 }
 
 void snapshot_cold(void) {

@@ -31,16 +31,17 @@ void pin(void) {
 void unpin(void) { check(sched_setaffinity(0, sizeof all_cpus, &all_cpus) == 0); }
 
 void memory_warm(size_t length) {
-    check(sched_getaffinity(0, sizeof all_cpus, &all_cpus) == 0);
+    cpu_set_t before;
+    check(sched_getaffinity(0, sizeof before, &before) == 0);
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &all_cpus))
+        if (!CPU_ISSET(cpu, &before))
             continue;
         keep_to(cpu);
         void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         check(memory != MAP_FAILED && munmap(memory, length) == 0);
     }
-    unpin();
+    check(sched_setaffinity(0, sizeof before, &before) == 0);
 }
 
 const char *huge_pages_missing(size_t length) {
