@@ -88,8 +88,10 @@ static const int CL_EFD_NONBLOCK = EFD_NONBLOCK;
 
 // Contents
 
+// The raw system call: glibc's read() also opens and closes a window for pthread_cancel(), which takes
+// longer than the rest of it and which no thread of ours wants.
 static inline ssize_t cl_read(int fd, void *buffer, size_t length) {
-    return cl_result_size(read(fd, buffer, length));
+    return cl_result_size(syscall(SYS_read, fd, buffer, length));
 }
 static inline ssize_t cl_write(int fd, const void *buffer, size_t length) {
     return cl_result_size(write(fd, buffer, length));

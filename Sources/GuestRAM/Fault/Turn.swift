@@ -355,17 +355,23 @@ struct Turn: ~Copyable {
             ? GUESTRAM_LATENCY_WP
             : flags & CL_UFFD_PAGEFAULT_FLAG_MINOR != 0
                 ? GUESTRAM_LATENCY_MINOR : GUESTRAM_LATENCY_MISSING
-        memory.pointee.statistics.latencies.record(kind, end &- read)
-        memory.pointee.statistics.latencies.record(cause, end &- read)
-        // Who is served at once is not counted there: that is most, and nobody waited.
-        if start != read {
-            memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_QUEUE, start &- read)
+        let whole = end &- read
+        if start == read && cause != GUESTRAM_LATENCY_DISK && fetched == 0 {
+            memory.pointee.statistics.latencies.recordSimple(
+                kind, zero: cause == GUESTRAM_LATENCY_ZERO, whole)
+        } else {
+            memory.pointee.statistics.latencies.record(kind, whole)
+            memory.pointee.statistics.latencies.record(cause, whole)
+            // Who is served at once is not counted there: nobody waited.
+            if start != read {
+                memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_QUEUE, start &- read)
+            }
+            if fetched > 0 {
+                memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_FETCH, fetched)
+            }
+            memory.pointee.statistics.latencies.record(
+                GUESTRAM_LATENCY_FILL, whole &- (start &- read) &- fetched)
         }
-        if fetched > 0 {
-            memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_FETCH, fetched)
-        }
-        memory.pointee.statistics.latencies.record(
-            GUESTRAM_LATENCY_FILL, end &- start &- fetched)
         start = end
     }
 }

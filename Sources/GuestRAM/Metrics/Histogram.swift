@@ -89,28 +89,32 @@ struct LatencySummary {
     }
 }
 
-/// All histograms of a memory, by number GUESTRAM_LATENCY_*.
+/// All histograms of a memory, by number GUESTRAM_LATENCY_*, and behind them those of simple faults, by kind
+/// and cause.
 struct Latencies: ~Copyable, @unchecked Sendable {
     static let count = Int(GUESTRAM_LATENCY_FILL) + 1
+    private static let kinds = GUESTRAM_LATENCY_MISSING...GUESTRAM_LATENCY_WP
+    private static let total = count + 2 * kinds.count
     static let bytes =
-        count * (Histogram.bucketCount * MemoryLayout<UInt32>.stride
+        total * (Histogram.bucketCount * MemoryLayout<UInt32>.stride
             + MemoryLayout<Histogram>.stride)
     private let buckets: UnsafeMutablePointer<Atomic<UInt32>>
     private let histograms: UnsafeMutablePointer<Histogram>
 
     init() {
-        let total = Self.count * Histogram.bucketCount
-        buckets = .allocate(capacity: total)
-        for index in 0..<total { (buckets + index).initialize(to: Atomic<UInt32>(0)) }
-        histograms = .allocate(capacity: Self.count)
-        for index in 0..<Self.count {
+        buckets = .allocate(capacity: Self.total * Histogram.bucketCount)
+        for index in 0..<Self.total * Histogram.bucketCount {
+            (buckets + index).initialize(to: Atomic<UInt32>(0))
+        }
+        histograms = .allocate(capacity: Self.total)
+        for index in 0..<Self.total {
             (histograms + index).initialize(
                 to: Histogram(buckets + index * Histogram.bucketCount))
         }
     }
 
     deinit {
-        histograms.deinitialize(count: Self.count)
+        histograms.deinitialize(count: Self.total)
         histograms.deallocate()
         buckets.deallocate()
     }
@@ -120,26 +124,45 @@ struct Latencies: ~Copyable, @unchecked Sendable {
         histograms[which].record(nanoseconds)
     }
 
+    /// A fault that had its turn at once and whose contents were in memory, or zero: all its time is the
+    /// fill's. That is most, so it is recorded once instead of three times.
+    @inline(__always)
+    func recordSimple(_ kind: Int, zero: Bool, _ nanoseconds: UInt64) {
+        histograms[Self.simple(kind, zero: zero)].record(nanoseconds)
+    }
+
+    @inline(__always)
+    private static func simple(_ kind: Int, zero: Bool) -> Int {
+        count &+ 2 &* (kind &- GUESTRAM_LATENCY_MISSING) &+ (zero ? 1 : 0)
+    }
+
     /// GUESTRAM_LATENCY_ALL is not recorded: every fault is one of three kinds; and in
     /// GUESTRAM_LATENCY_QUEUE those that did not wait are missing.
     func summarize(_ which: Int, into latency: inout guestram_latency_t) {
         var summary = LatencySummary()
         switch which {
-        case Int(GUESTRAM_LATENCY_ALL): addAll(to: &summary)
-        case Int(GUESTRAM_LATENCY_QUEUE):
+        case GUESTRAM_LATENCY_ALL: for kind in Self.kinds { add(kind, to: &summary) }
+        case GUESTRAM_LATENCY_QUEUE:
+            add(which, to: &summary)
             var all = LatencySummary()
-            histograms[which].add(to: &summary)
-            addAll(to: &all)
+            for kind in Self.kinds { add(kind, to: &all) }
             let waited = summary.count
             if all.count > waited { summary.counts[0] += all.count - waited }
-        default: histograms[which].add(to: &summary)
+        default: add(which, to: &summary)
         }
         summary.give(to: &latency)
     }
 
-    private func addAll(to summary: inout LatencySummary) {
-        histograms[GUESTRAM_LATENCY_MISSING].add(to: &summary)
-        histograms[GUESTRAM_LATENCY_MINOR].add(to: &summary)
-        histograms[GUESTRAM_LATENCY_WP].add(to: &summary)
+    private func add(_ which: Int, to summary: inout LatencySummary) {
+        histograms[which].add(to: &summary)
+        for kind in Self.kinds {
+            let any = which == kind || which == GUESTRAM_LATENCY_FILL
+            if any || which == GUESTRAM_LATENCY_HIT {
+                histograms[Self.simple(kind, zero: false)].add(to: &summary)
+            }
+            if any || which == GUESTRAM_LATENCY_ZERO {
+                histograms[Self.simple(kind, zero: true)].add(to: &summary)
+            }
+        }
     }
 }
