@@ -146,6 +146,41 @@ TEST(several_memories_share_a_pool) {
     CHECK_EQ(guestram_pool_destroy(pool), 0);
 }
 
+/* Before each touch the leader has gone to sleep on what there was to wait for. */
+static void touch_sleeping(const vm_t *vm, uint64_t granule) {
+    usleep(20000);
+    toucher_t toucher;
+    toucher_start(&toucher, vm->address + granule * vm->granule, false, 0);
+    CHECK(toucher_join(&toucher, 2000));
+    CHECK_EQ(toucher.result, 0);
+}
+
+TEST(memories_come_and_go_while_the_leader_sleeps) {
+    guestram_pool_options_t options = {.size = sizeof options};
+    guestram_pool_t *pool = NULL;
+    CHECK_EQ(guestram_pool_create(&options, &pool), 0);
+    guestram_options_t in_pool = {.size = sizeof in_pool, .pool = pool, .window = PAGE};
+
+    vm_t first = vm_restored(&SHMEM, 64, &in_pool); /* alone */
+    touch_sleeping(&first, 0);
+    vm_t second = vm_restored(&ANON, 64, &in_pool); /* joins */
+    touch_sleeping(&second, 0);
+    touch_sleeping(&first, 1);
+    vm_destroy(&first); /* leaves the other behind */
+    touch_sleeping(&second, 1);
+    vm_t third = vm_restored(&SHMEM, 64, &in_pool);
+    touch_sleeping(&third, 0);
+    touch_sleeping(&second, 2);
+    vm_destroy(&second);
+    touch_sleeping(&third, 1);
+    vm_destroy(&third); /* nobody is left */
+    vm_t fourth = vm_restored(&ANON, 64, &in_pool);
+    touch_sleeping(&fourth, 0);
+    usleep(20000);
+    vm_destroy(&fourth); /* while it is slept on, alone */
+    CHECK_EQ(guestram_pool_destroy(pool), 0);
+}
+
 /* Absent granules cannot be touched once serving is over: never zeros, and nobody waits. */
 static void after_stop_absent_granules_are_refused(const variant_t *variant) {
     vm_t vm = vm_restored(variant, many(variant), &small_windows);

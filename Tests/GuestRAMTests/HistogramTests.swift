@@ -80,4 +80,26 @@ import Testing
         latencies.summarize(GUESTRAM_LATENCY_ALL, into: &latency)
         #expect(latency.count == 3 && latency.sum_ns == 7000 && latency.max_ns == 4000)
     }
+
+    private static func both(_ latencies: borrowing Latencies, _ which: Int) -> (count: UInt64, sum: UInt64) {
+        var latency = guestram_latency_t()
+        latencies.summarize(which, into: &latency)
+        return (latency.count, latency.sum_ns)
+    }
+
+    @Test func aSimpleFaultCountsAsItsKindAsItsCauseAndAsItsFill() {
+        let latencies = Latencies()
+        latencies.recordSimple(GUESTRAM_LATENCY_MINOR, zero: false, 1000)
+        latencies.recordSimple(GUESTRAM_LATENCY_MISSING, zero: true, 2000)
+        latencies.recordSimple(GUESTRAM_LATENCY_WP, zero: false, 4000)
+        for (which, count, sum) in [
+            (GUESTRAM_LATENCY_ALL, 3, 7000), (GUESTRAM_LATENCY_FILL, 3, 7000),
+            (GUESTRAM_LATENCY_MISSING, 1, 2000), (GUESTRAM_LATENCY_MINOR, 1, 1000),
+            (GUESTRAM_LATENCY_WP, 1, 4000), (GUESTRAM_LATENCY_HIT, 2, 5000),
+            (GUESTRAM_LATENCY_ZERO, 1, 2000), (GUESTRAM_LATENCY_DISK, 0, 0),
+            (GUESTRAM_LATENCY_FETCH, 0, 0), (GUESTRAM_LATENCY_QUEUE, 3, 0),
+        ] as [(Int, UInt64, UInt64)] {
+            #expect(Self.both(latencies, which) == (count, sum), "\(which)")
+        }
+    }
 }

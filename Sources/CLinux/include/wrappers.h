@@ -81,6 +81,13 @@ static inline int cl_epoll_wait(int epoll, struct epoll_event *events, int count
     struct timespec ts = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
     return cl_result((int)syscall(SYS_epoll_pwait2, epoll, events, (long)count, timeout_ns < 0 ? NULL : &ts, NULL, 8L));
 }
+// Which of two can be read, as bits 1 and 2; an fd below 0 never can. timeout_ns < 0: none.
+static inline int cl_poll_two(int first, int second, int64_t timeout_ns) {
+    struct pollfd fds[2] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
+    struct timespec ts = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    int r = cl_result((int)syscall(SYS_ppoll, fds, 2UL, timeout_ns < 0 ? NULL : &ts, NULL, 8L));
+    return r < 0 ? r : (fds[0].revents != 0) | (fds[1].revents != 0) << 1;
+}
 // A Swift integer: the EPOLL* are an enum of a type of their own.
 static const uint32_t CL_EPOLLIN = EPOLLIN;
 static const int CL_EFD_CLOEXEC = EFD_CLOEXEC;

@@ -10,6 +10,8 @@ struct Turn: ~Copyable {
     let read: UInt64
     /// When the fault now being served got its turn.
     private var start: UInt64
+    /// The last turn, in nanoseconds.
+    private(set) var took: UInt64 = 0
     private(set) var hasPassedLead = false
     /// So many turns after faults that overlapped are taken for overlapping too.
     private static let overlappingFor = 8
@@ -90,10 +92,9 @@ struct Turn: ~Copyable {
         case .nothing(let cause, let end):
             let rest = end < window.upperBound
             if rest { region.pointee.pins.wrappingAdd(1, ordering: .acquiringAndReleasing) }
-            let begun = start
             record(flags, cause, fetched: 0)
             // Before the lock is given up: a region that is not pinned may then be removed.
-            Direct.note(region, granule, took: start &- begun)
+            Direct.note(region, granule, took: took)
             memory.pointee.events.unlock()
             guard rest else { return }
             fillRest(region, end..<window.upperBound)
@@ -370,8 +371,9 @@ struct Turn: ~Copyable {
                 memory.pointee.statistics.latencies.record(GUESTRAM_LATENCY_FETCH, fetched)
             }
             memory.pointee.statistics.latencies.record(
-                GUESTRAM_LATENCY_FILL, whole &- (start &- read) &- fetched)
+                GUESTRAM_LATENCY_FILL, end &- start &- fetched)
         }
+        took = end &- start
         start = end
     }
 }

@@ -2,7 +2,7 @@ import CLinux
 import Synchronization
 
 /// The loop of a fault handler thread. Nothing in it, or below it, allocates or retains; it waits
-/// only in epoll_wait, for the lead, and for a source.
+/// only for messages, for the lead, and for a source.
 enum Worker {
     static func run(_ thread: UnsafeMutablePointer<PoolThread>) {
         let pool = thread.pointee.pool
@@ -26,19 +26,17 @@ enum Worker {
     private static func lead(
         _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer
     ) -> Bool {
-        var event = epoll_event()
         while true {
             if pool.pointee.stopping.load(ordering: .acquiring) { return false }
             // With a fault put off nobody sleeps without a limit: the wake-up that it waits for may
             // have come before.
             let deferred = pool.pointee.deferred.load(ordering: .acquiring) > 0
-            let ready = cl_epoll_wait(
-                pool.pointee.epoll, &event, 1, deferred ? 0 : thread.pointee.asked.wait)
+            let ready = pool.pointee.wait(deferred ? 0 : thread.pointee.asked.wait)
             if deferred {
-                if ready == 0 { _ = cl_sleep_ns(Deferred.pause) }
+                if ready == nil { _ = cl_sleep_ns(Deferred.pause) }
                 Deferred.retryAll(pool)
             }
-            if ready > 0, let memory = pool.pointee.hold(index(of: event)) {
+            if let memory = ready {
                 let passed = serve(thread, pool, memory)
                 pool.pointee.drop(memory)
                 if passed { return true }
@@ -47,37 +45,34 @@ enum Worker {
         }
     }
 
-    private static func index(of event: borrowing epoll_event) -> Int {
-        let data = withUnsafePointer(to: event) { cl_epoll_event_data($0) }
-        return data > UInt64(Pool.capacity) ? Pool.capacity : Int(data)
-    }
-
-    /// Reads and serves, and reads on without waiting first as long as that pays: a thread that is woken
-    /// on the worker's own CPU often runs at once, and has faulted again before the fill returns. True
-    /// when the lead was passed on.
+    /// Reads and serves, and reads on without waiting first as long as that pays. True when the lead was
+    /// passed on.
     private static func serve(
         _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
     ) -> Bool {
         var lingers = false
         for turn in 0..<mostInARow {
-            let drained =
-                lingers ? linger(thread, pool, memory) : drain(thread, pool, memory)
-            // The trials are the leader's: not to be touched without the lead.
-            if drained == .passedLead { return true }
-            if turn > 0 {
+            switch lingers ? linger(thread, pool, memory) : drain(thread, pool, memory) {
+            // What is the leader's is not to be touched without the lead.
+            case .passedLead: return true
+            case .nothing:
                 if lingers {
-                    memory.pointee.lingers.found(drained == .served)
-                } else {
-                    memory.pointee.readsOn.found(drained == .served)
+                    memory.pointee.lingers.found(false)
+                } else if turn > 0 {
+                    memory.pointee.readsOn.wasInVain()
                 }
-            }
-            guard drained == .served, thread.pointee.asked.isEmpty,
-                pool.pointee.deferred.load(ordering: .acquiring) == 0,
-                !pool.pointee.stopping.load(ordering: .acquiring)
-            else { return false }
-            lingers = memory.pointee.overlapping > 0
-            guard lingers ? memory.pointee.lingers.isDue() : memory.pointee.readsOn.isDue() else {
                 return false
+            case .served(let took):
+                if lingers { memory.pointee.lingers.found(true) }
+                guard thread.pointee.asked.isEmpty,
+                    pool.pointee.deferred.load(ordering: .acquiring) == 0,
+                    !pool.pointee.stopping.load(ordering: .acquiring)
+                else { return false }
+                lingers = memory.pointee.overlapping > 0
+                let pays =
+                    lingers
+                    ? memory.pointee.lingers.isDue() : memory.pointee.readsOn.pays(after: took)
+                guard pays else { return false }
             }
         }
         return false
@@ -92,11 +87,11 @@ enum Worker {
         _ thread: UnsafeMutablePointer<PoolThread>, _ pool: PoolPointer, _ memory: MemoryPointer
     ) -> Drained {
         let begun = cl_now_ns()
-        var drained = Drained.nothing
-        while drained == .nothing, cl_now_ns() &- begun < moment {
-            drained = drain(thread, pool, memory)
-        }
-        return drained
+        repeat {
+            let drained = drain(thread, pool, memory)
+            guard case .nothing = drained else { return drained }
+        } while cl_now_ns() &- begun < moment
+        return .nothing
     }
 
     /// In nanoseconds.
@@ -105,7 +100,12 @@ enum Worker {
     /// Reads of one message before one of several, after there was but one.
     private static let singles = 8
 
-    private enum Drained { case nothing, served, passedLead }
+    private enum Drained {
+        case nothing
+        /// So long the last fault's turn took, in nanoseconds.
+        case served(took: UInt64)
+        case passedLead
+    }
 
     /// Reads what is there, applies the events, serves the faults.
     private static func drain(
@@ -131,7 +131,7 @@ enum Worker {
         }
         var turn = Turn(thread, pool, memory, count: count)
         turn.serveAll()
-        return turn.hasPassedLead ? .passedLead : .served
+        return turn.hasPassedLead ? .passedLead : .served(took: turn.took)
     }
 }
 

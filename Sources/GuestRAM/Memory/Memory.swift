@@ -43,9 +43,8 @@ struct Memory: ~Copyable {
     var orphans = Orphans()
 
     // The leader's.
-    /// Reading messages again before waiting for more.
-    var readsOn = Trial(longestPause: 15)
-    /// The same for a moment, where faults overlap. In vain it costs more, so it is tried less often.
+    var readsOn = ReadsOn()
+    /// Reading on for a moment, where faults overlap.
     var lingers = Trial(longestPause: 63)
     /// Asking the disk for bytes and going on meanwhile, instead of waiting for them.
     var asks = Trial(longestPause: 1023)

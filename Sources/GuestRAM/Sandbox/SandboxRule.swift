@@ -27,7 +27,7 @@ struct SandboxRule {
     }
 
     /// What workers and fillers do, no more; the calls on ranges (MOVE, ...) run in the VMM's threads.
-    static var all: InlineArray<28, SandboxRule> {
+    static var all: InlineArray<29, SandboxRule> {
         [
             // Faults: messages in, pages out.
             request(UInt64(CL_UFFDIO_CONTINUE), "UFFDIO_CONTINUE"),
@@ -64,6 +64,10 @@ struct SandboxRule {
             SandboxRule(
                 call: "epoll_pwait2", descriptor: true,
                 constant: Constant(argument: 4, value: 0, mask: .max, name: "NULL")),
+            // Of any descriptor it tells that it can be read, and no more.
+            SandboxRule(
+                call: "ppoll", descriptor: false,
+                constant: Constant(argument: 3, value: 0, mask: .max, name: "NULL")),
             onDescriptor("write"),  // eventfds
             plain("sched_yield"),
             plain("clock_nanosleep"),
