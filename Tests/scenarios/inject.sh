@@ -4,7 +4,7 @@
 set -uo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 export INJECT_SECONDS=${INJECT_SECONDS:-15}
-[ "${TEST_QUICK:-}" != 1 ] || INJECT_SECONDS=4
+[ "${TEST_QUICK:-}" != 1 ] || INJECT_SECONDS=2
 [ "${1:-}" != --all ] || { INJECT_SECONDS=0 && shift; }
 program=$BUILD/Tests/inject
 

@@ -100,6 +100,10 @@ for accel in $accels; do
     # shellcheck disable=SC2086
     check "launcher_saves_$accel" save "$scratch/small" "${on[@]}" $memfd -m 69652K -smp 2 || break
     for type in memfd private ram; do
+        if [ "${TEST_QUICK:-}" = 1 ] && [ $type != memfd ] && [ "$accel" != "${accels%% *}" ]; then
+            skip "launcher_matrix_${type}_$accel" "slow (TEST_QUICK=1)"
+            continue
+        fi
         # shellcheck disable=SC2086
         matrix "${type}_$accel" "${on[@]}" ${!type}
     done
