@@ -52,6 +52,29 @@ private final class SharedPageMap: Sendable {
         #expect(pages[0] == PageState.present)
     }
 
+    /// In runs of every length and at every place, beside every other state and with every flag.
+    @Test func zerosBecomePresentAndNothingElseChanges() throws {
+        for count in [1, 7, 8, 9, 1003] {
+            let pages = try PageMap(count: count)
+            var random = UInt64(count)
+            for granule in 0..<count {
+                random = random &* 6_364_136_223_846_793_005 &+ 1
+                let other = UInt8(random >> 60) % 8
+                let flags: [UInt8] = [0, PageState.protected, PageState.asked, PageState.waited]
+                let byte = granule % 64 < 40 || other == PageState.zero ? PageState.zero : other | flags[granule % 4]
+                pages.fill(granule..<granule + 1, with: granule % 50 == 49 ? byte | PageState.protected : byte)
+            }
+            let before = (0..<count).map { pages[$0] }
+            pages.presentZeros()
+            for granule in 0..<count {
+                let byte = before[granule]
+                let zero = byte & PageState.mask == PageState.zero
+                #expect(
+                    pages[granule] == (zero ? PageState.present | byte & PageState.protected : byte))
+            }
+        }
+    }
+
     @Test func flagsLeaveTheStateAlone() throws {
         let pages = try PageMap(count: 1)
         for state in PageState.absent...PageState.gone {

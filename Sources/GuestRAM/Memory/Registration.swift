@@ -101,14 +101,7 @@ enum Registration {
     /// left to the kernel, which gives zeros; from here on only the memory itself knows.
     static func release(_ region: RegionPointer) {
         guard region.pointee.isRegistered, unregister(region.pointee.userfault, region) else { return }
-        forgetZeros(region)
-    }
-
-    private static func forgetZeros(_ region: RegionPointer) {
-        for granule in 0..<region.pointee.count
-        where region.pointee.pages.state(granule) == PageState.zero {
-            _ = region.pointee.pages.settle(granule, to: PageState.present)
-        }
+        region.pointee.pages.presentZeros()
     }
 
     /// Serving ends: granules that are not there are made to answer SIGBUS, then the region is
@@ -141,7 +134,7 @@ enum Registration {
         }
         memory.pointee.events.locked {
             unregister(region.pointee.userfault, region)
-            forgetZeros(region)
+            region.pointee.pages.presentZeros()
         }
     }
 
