@@ -169,7 +169,7 @@ const struct bench_case case_fill_gmem = {
             {"fill.gmem.aa", "ms", 1, 0, 0, 0, true},
             {"fill.gmem", "ms", 2, 0, 0, 0.7, false},
         },
-    .rounds = 7,
+    .rounds = 15,
     .quick_rounds = 3,
 };
 
