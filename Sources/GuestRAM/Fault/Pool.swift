@@ -32,18 +32,7 @@ struct Pool: ~Copyable {
     /// One above the highest place in use. Only grows.
     let tableEnd = Atomic<Int>(0)
 
-    /// What the leader waits on, both as the workers know them: an epoll of the bell and of all
-    /// userfaultfds, except where there is but one: then the bell and that one.
-    private let epoll: Int32
-    /// Rung (written) when the leader shall look anew what to wait on, or that the pool stops.
-    private let bell: Int32
-    /// The place of the memory whose userfaultfd is waited on directly, -1 for none. Changed under
-    /// `registry`.
-    private let alone = Atomic<Int>(-1)
-    /// Userfaultfds that are waited on. Under `registry`.
-    private var watched = 0
-    private let bellEvent: Descriptor
-
+    private var waitSet: WaitSet
     private let stopEvent: Descriptor
     var stopDescriptor: Int32 { stopEvent.raw }
 
@@ -65,16 +54,10 @@ struct Pool: ~Copyable {
     init(_ options: PoolOptions) throws(Errno) {
         var block = try DescriptorBlock(count: Int32(options.descriptors))
         let stopEvent = Descriptor(
-            owning: try named(cl_eventfd(0, CL_EFD_CLOEXEC | CL_EFD_NONBLOCK)))
+            owning: try ofPool(cl_eventfd(0, CL_EFD_CLOEXEC | CL_EFD_NONBLOCK)))
         let forkEvent = Descriptor(
-            owning: try named(cl_eventfd(0, CL_EFD_CLOEXEC | CL_EFD_NONBLOCK)))
-        let bellEvent = Descriptor(
-            owning: try named(cl_eventfd(0, CL_EFD_CLOEXEC | CL_EFD_NONBLOCK)))
-        let instance = Descriptor(owning: try named(cl_epoll_create()))
-        let epoll = try block.place(instance.raw)
-        let bell = try block.place(bellEvent.raw)
-        _ = try checked(
-            cl_epoll_ctl(epoll, EPOLL_CTL_ADD, bell, CL_EPOLLIN, UInt64(Self.capacity)))
+            owning: try ofPool(cl_eventfd(0, CL_EFD_CLOEXEC | CL_EFD_NONBLOCK)))
+        let waitSet = try WaitSet(&block)
         let forkWorkerDescriptor = try block.place(forkEvent.raw)
         sandbox = try PreparedSandbox(
             SandboxRequest(
@@ -82,11 +65,9 @@ struct Pool: ~Copyable {
                 descriptors: DescriptorRange(base: block.base, count: block.count)))
         self.options = options
         self.block = block
-        self.bellEvent = bellEvent
-        self.bell = bell
         self.stopEvent = stopEvent
         self.forkEvent = forkEvent
-        self.epoll = epoll
+        self.waitSet = waitSet
         self.forkWorkerDescriptor = forkWorkerDescriptor
         table = .allocate(capacity: Self.capacity)
         table.initialize(repeating: nil, count: Self.capacity)
@@ -141,7 +122,7 @@ struct Pool: ~Copyable {
         pool.pointee.stopping.store(true, ordering: .sequentiallyConsistent)
         var one: UInt64 = 1
         _ = cl_write(pool.pointee.stopEvent.raw, &one, 8)
-        pool.pointee.ring()
+        pool.pointee.waitSet.ring()
         pool.pointee.fillWord.bump()
         for index in 0..<pool.pointee.started where pool.pointee.threads[index].running {
             _ = cl_thread_join(pool.pointee.threads[index].thread)
@@ -192,73 +173,28 @@ struct Pool: ~Copyable {
                 memory.pointee.regions[place].pointee.userfault = userfault
             }
         }
-        defer { ring() }
-        if watched == 0 {
-            alone.store(memory.pointee.poolIndex, ordering: .releasing)
-        } else {
-            // Whoever was alone joins the others for good.
-            let first = alone.load(ordering: .relaxed)
-            if first >= 0, let memory = table[first] { try waitInEpoll(on: memory) }
-            alone.store(-1, ordering: .releasing)
-            try waitInEpoll(on: memory)
-        }
-        watched += 1
+        try waitSet.add(userfault, memory.pointee.poolIndex)
     }
 
-    private func waitInEpoll(on memory: MemoryPointer) throws(Errno) {
-        let result = cl_epoll_ctl(
-            epoll, EPOLL_CTL_ADD, memory.pointee.workerUserfault, CL_EPOLLIN,
-            UInt64(memory.pointee.poolIndex))
-        guard result == 0 else {
-            throw fail(-result, "the userfaultfd cannot be waited for: \(Errno(-result))")
-        }
-    }
-
-    /// Under `registry`.
-    private mutating func unwatch(_ memory: MemoryPointer) {
-        if alone.load(ordering: .relaxed) == memory.pointee.poolIndex {
-            alone.store(-1, ordering: .releasing)
-            ring()
-        } else if cl_epoll_ctl(epoll, EPOLL_CTL_DEL, memory.pointee.workerUserfault, 0, 0) != 0 {
-            return  // watch() had failed
-        }
-        watched -= 1
-    }
-
-    private func ring() {
-        var one: UInt64 = 1
-        _ = cl_write(bellEvent.raw, &one, 8)
-    }
-
-    /// A memory whose userfaultfd can be read, held until drop(); nil when the time (nanoseconds;
-    /// negative: no limit) is up, and when the bell rang. The leader's.
-    ///
-    /// An epoll costs each fault a call of its own, and each sleep several, that poll() does not.
+    /// A memory that has messages, held until drop(); nil when the time (nanoseconds; negative: no limit) is up,
+    /// and when there is something else to look at. The leader's.
     func wait(_ timeout: Int64) -> MemoryPointer? {
-        if let memory = hold(alone.load(ordering: .acquiring)) {
-            let ready = cl_poll_two(memory.pointee.workerUserfault, bell, timeout)
-            if ready > 0 && ready & 2 != 0 { quiet() }
-            if ready > 0 && ready & 1 != 0 { return memory }
-            drop(memory)
-            return nil
-        }
-        var event = epoll_event()
-        guard cl_epoll_wait(epoll, &event, 1, timeout) > 0 else { return nil }
-        let index = Int(withUnsafePointer(to: event) { cl_epoll_event_data($0) })
-        if index == Self.capacity { quiet() }
-        return hold(index)
-    }
-
-    private func quiet() {
-        var rung: UInt64 = 0
-        _ = cl_read(bell, &rung, 8)
+        registry.lock()
+        let single = held(waitSet.singlePlace.load(ordering: .relaxed))
+        registry.unlock()
+        guard let single else { return hold(waitSet.waitForAny(timeout)) }
+        if waitSet.waitForSingle(single.pointee.workerUserfault, timeout) { return single }
+        drop(single)
+        return nil
     }
 
     /// Takes the memory out and waits until no thread of the pool holds it.
     static func detach(_ pool: PoolPointer, _ memory: MemoryPointer) {
         pool.pointee.registry.lock()
         pool.pointee.table[memory.pointee.poolIndex] = nil
-        if memory.pointee.workerUserfault >= 0 { pool.pointee.unwatch(memory) }
+        if memory.pointee.workerUserfault >= 0 {
+            pool.pointee.waitSet.remove(memory.pointee.workerUserfault, memory.pointee.poolIndex)
+        }
         pool.pointee.registry.unlock()
         while memory.pointee.users.load(ordering: .acquiring) != 0 { _ = cl_sleep_ns(50_000) }
         pool.pointee.registry.lock()
@@ -272,11 +208,16 @@ struct Pool: ~Copyable {
         memory.pointee.poolIndex = -1
     }
 
-    /// The memory at a place of the table, held until drop().
+    /// The memory at a place of the table, held until drop(); nil where there is none.
     @inline(__always)
     func hold(_ index: Int) -> MemoryPointer? {
         registry.lock()
         defer { registry.unlock() }
+        return held(index)
+    }
+
+    @inline(__always)
+    private func held(_ index: Int) -> MemoryPointer? {
         guard index >= 0, index < Self.capacity, let memory = table[index] else { return nil }
         memory.pointee.users.wrappingAdd(1, ordering: .acquiring)
         return memory
@@ -304,7 +245,7 @@ struct Pool: ~Copyable {
 }
 
 /// A descriptor that the pool needs for itself.
-private func named(_ result: Int32) throws(Errno) -> Int32 {
+func ofPool(_ result: Int32) throws(Errno) -> Int32 {
     guard result >= 0 else {
         throw fail(
             -result,
