@@ -2,7 +2,11 @@
 
 find_program(GUESTRAM_SWIFTC swiftc PATHS /opt/swift/usr/bin
     DOC "Swift 6.3 or newer, with the embedded standard library" REQUIRED)
-execute_process(COMMAND ${GUESTRAM_SWIFTC} --version OUTPUT_VARIABLE swift ERROR_QUIET)
+# The compiler leaves directories behind in TMPDIR.
+set(swift_scratch ${PROJECT_BINARY_DIR}/swift-scratch)
+set(swiftc ${CMAKE_COMMAND} -E env TMPDIR=${swift_scratch} ${GUESTRAM_SWIFTC})
+file(MAKE_DIRECTORY ${swift_scratch})
+execute_process(COMMAND ${swiftc} --version OUTPUT_VARIABLE swift ERROR_QUIET)
 if(NOT swift MATCHES "Swift version ([0-9.]+)" OR CMAKE_MATCH_1 VERSION_LESS 6.3)
     message(FATAL_ERROR "${GUESTRAM_SWIFTC} is not Swift 6.3 or newer: ${swift}")
 endif()
@@ -21,7 +25,7 @@ endif()
 set(swift_object ${PROJECT_BINARY_DIR}/GuestRAM.o)
 add_custom_command(
     OUTPUT ${swift_object}
-    COMMAND ${GUESTRAM_SWIFTC} -c -o ${swift_object} -module-name GuestRAM
+    COMMAND ${swiftc} -c -o ${swift_object} -module-name GuestRAM
         -enable-experimental-feature Embedded -wmo -parse-as-library -swift-version 6 -O
         "$<$<CONFIG:Debug,RelWithDebInfo>:-g>"
         -enforce-exclusivity=unchecked -Xfrontend -function-sections
