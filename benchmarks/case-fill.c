@@ -149,7 +149,7 @@ const struct bench_case case_fill_shmem = {
             {"fill.shmem.one", "ms", 2, 0, 0, 1.1, false},
             {"fill.shmem.two", "ms", 3, 0, 0, 0.7, false},
         },
-    .rounds = 7,
+    .rounds = 15,
     .quick_rounds = 3,
 };
 
