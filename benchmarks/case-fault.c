@@ -75,7 +75,7 @@ const struct bench_case case_fault_continue = {
             {"fault.continue.4k.unpinned", "us", 6, 4, TOUCH_P50, 0, false},
         },
     .rounds = 25,
-    .quick_rounds = 3,
+    .quick_rounds = 2,
 };
 
 const struct bench_case case_fault_copy = {
@@ -138,5 +138,5 @@ const struct bench_case case_fault_hugetlb = {
             {"fault.hugetlb.2m.unpinned", "us", 6, 4, TOUCH_P50, 0, false},
         },
     .rounds = 21,
-    .quick_rounds = 7,
+    .quick_rounds = 3,
 };

@@ -150,7 +150,7 @@ const struct bench_case case_fill_shmem = {
             {"fill.shmem.two", "ms", 3, 0, 0, 0.7, false},
         },
     .rounds = 15,
-    .quick_rounds = 3,
+    .quick_rounds = 2,
 };
 
 const struct bench_case case_fill_gmem = {

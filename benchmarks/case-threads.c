@@ -95,5 +95,5 @@ const struct bench_case case_scale_threads = {
             {"scale.threads.4to1", "us", 5, 4, TOUCH_US, 0, false},
         },
     .rounds = 9,
-    .quick_rounds = 3,
+    .quick_rounds = 1,
 };

@@ -56,7 +56,7 @@ static const struct setup mapped_cold = {.who = PRIVATE_MMAP, .threads = 4, .col
                 {name_ ".mmap", "ms", 2, 3, TOUCH_MS, 0, false},                                   \
             },                                                                                     \
         .rounds = 9,                                                                               \
-        .quick_rounds = 3,                                                                         \
+        .quick_rounds = 2,                                                                         \
     }
 
 WARM(case_touch_sequential, "touch.seq.warm", prepare_sequential, "loop-continue", &continue_shmem,

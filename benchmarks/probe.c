@@ -59,6 +59,25 @@ void threads_list(struct thread_list *threads) {
     closedir(tasks);
 }
 
+static bool is_named(pid_t id, const char *name) {
+    char path[64], is[32] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/comm", id);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    bool same = fgets(is, sizeof is, file) != NULL && strncmp(is, name, strlen(name)) == 0;
+    fclose(file);
+    return same;
+}
+
+void threads_keep(struct thread_list *threads, const char *name) {
+    int count = 0;
+    for (int i = 0; i < threads->count; i++)
+        if (is_named(threads->ids[i], name))
+            threads->ids[count++] = threads->ids[i];
+    threads->count = count;
+}
+
 static bool holds(const struct thread_list *threads, pid_t id) {
     for (int i = 0; i < threads->count; i++)
         if (threads->ids[i] == id)

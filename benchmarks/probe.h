@@ -11,6 +11,8 @@ struct thread_list {
     int count;
 };
 void threads_list(struct thread_list *threads);
+/* Drops those whose name does not begin so. */
+void threads_keep(struct thread_list *threads, const char *name);
 
 struct probes;
 /* NULL, or why this kernel cannot count. */
