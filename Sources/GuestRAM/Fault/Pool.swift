@@ -179,13 +179,18 @@ struct Pool: ~Copyable {
     /// A memory that has messages, held until drop(); nil when the time (nanoseconds; negative: no limit) is up,
     /// and when there is something else to look at. The leader's.
     func wait(_ timeout: Int64) -> MemoryPointer? {
-        registry.lock()
-        let single = held(waitSet.singlePlace.load(ordering: .relaxed))
-        registry.unlock()
-        guard let single else { return hold(waitSet.waitForAny(timeout)) }
+        guard let single = holdSingle() else { return hold(waitSet.waitForAny(timeout)) }
         if waitSet.waitForSingle(single.pointee.workerUserfault, timeout) { return single }
         drop(single)
         return nil
+    }
+
+    /// Without the lock where there is no single one. Should one come just now, the bell rings.
+    private func holdSingle() -> MemoryPointer? {
+        guard waitSet.singlePlace.load(ordering: .relaxed) >= 0 else { return nil }
+        registry.lock()
+        defer { registry.unlock() }
+        return held(waitSet.singlePlace.load(ordering: .relaxed))
     }
 
     /// Takes the memory out and waits until no thread of the pool holds it.
